@@ -59,6 +59,7 @@ impl Default for PasswordPolicy {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum CharacterClass {
     Lower,
     Upper,
@@ -96,6 +97,7 @@ impl Argon2 {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum EmailVerification {
     Required,
     #[default]
@@ -103,6 +105,7 @@ pub enum EmailVerification {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum Mfa {
     Off,
     #[default]
@@ -132,6 +135,7 @@ impl SigningKey {
 
 /// JOSE algorithm (RFC 7518, RFC 8037).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum SigningAlgorithm {
     #[default]
     EdDSA,

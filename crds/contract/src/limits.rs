@@ -41,6 +41,7 @@ pub struct PathMatch {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum PathMatchKind {
     Exact,
     /// At segment boundaries, as in the Gateway API: `/auth` matches `/auth/login`, not `/authors`.
@@ -111,6 +112,7 @@ pub struct Rate {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum Algorithm {
     FixedWindow,
     #[default]
@@ -119,6 +121,7 @@ pub enum Algorithm {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum LimitMode {
     #[default]
     Enforce,
@@ -128,6 +131,7 @@ pub enum LimitMode {
 
 /// What happens while the counter store does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum FailureMode {
     /// Let everything through.
     Open,

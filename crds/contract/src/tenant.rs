@@ -82,6 +82,7 @@ pub enum TenantState {
 
 /// The shape of answers that the tenant's frontends expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
 pub enum Dialect {
     /// `{success, data, message}`
     #[default]
