@@ -14,5 +14,6 @@ pub mod clock;
 pub mod error;
 pub mod events;
 pub mod kube_ext;
+pub mod leader;
 pub mod metrics;
 pub mod replicas;
