@@ -1,0 +1,213 @@
+//! What a Platform stands on: made by the operator (`managed`) or there already (`external`).
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::refs::{HOSTNAME, SecretRef, URL};
+
+/// Pattern of a size that can be compared and grown.
+const SIZE: &str = r"^[1-9][0-9]*(Mi|Gi|Ti)$";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.managed) != has(self.external)").message("postgres needs exactly one of managed and external"))]
+pub struct Postgres {
+    /// Let the operator run it: a CloudNativePG Cluster where that operator is installed, a single StatefulSet elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub managed: Option<ManagedPostgres>,
+
+    /// Use a database that is there already. The Secret has the key `uri`, or `host`, `port`, `dbname`, `username` and
+    /// `password`; optionally `sslmode` and `ca`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.managed) != has(self.external)").message("redis needs exactly one of managed and external"))]
+pub struct Redis {
+    /// Let the operator run it as a StatefulSet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub managed: Option<ManagedRedis>,
+
+    /// Use a Redis or Valkey that is there already. The Secret has the key `uri`, or `host`, `port` and `password`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct External {
+    /// Secret that says how to connect.
+    pub secret_ref: SecretRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct ManagedPostgres {
+    /// Instances: one primary, the others stand by.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 9))]
+    pub instances: u32,
+
+    /// Disk of each instance.
+    pub storage: Storage,
+
+    /// Major version of PostgreSQL.
+    #[serde(default = "default_postgres_version")]
+    #[schemars(range(min = 15, max = 99))]
+    #[x_kube(validation = Rule::new("self >= oldSelf").message("postgres.managed.version can be raised, never lowered"))]
+    pub version: u32,
+
+    /// Backups; none are made when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn default_postgres_version() -> u32 {
+    17
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// Size, such as `20Gi`. Can be grown, never shrunk.
+    #[schemars(length(max = 16), regex(pattern = SIZE))]
+    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity(oldSelf)) >= 0").message("storage.size can be grown, never shrunk").reason(Reason::FieldValueForbidden))]
+    pub size: String,
+
+    /// StorageClass; the cluster's default when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Backup {
+    /// When, as a cron expression in UTC such as `0 3 * * *`.
+    #[schemars(length(max = 64), regex(pattern = r"^(\S+ ){4}\S+$"))]
+    pub schedule: String,
+
+    /// How long backups are kept: a number of days, weeks or months such as `30d`, `8w`, `12m`.
+    #[serde(default = "default_retention")]
+    #[schemars(length(max = 5), regex(pattern = r"^[1-9][0-9]*[dwm]$"))]
+    pub retention: String,
+
+    /// Where they are put.
+    pub destination: BackupDestination,
+}
+
+fn default_retention() -> String {
+    "30d".to_owned()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupDestination {
+    /// Bucket and folder, such as `s3://backups/tenantry`.
+    #[schemars(length(max = 512), regex(pattern = r"^(s3|gs|azure)://\S+$"))]
+    pub path: String,
+
+    /// Address of an object store that is not the cloud's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = URL))]
+    pub endpoint: Option<String>,
+
+    /// Secret with `accessKeyId` and `secretAccessKey`.
+    pub secret_ref: SecretRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedRedis {
+    /// Disk, so that a restart finds its counters; memory only when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
+
+    /// Most memory for data, such as `256Mi`; beyond it the entries that expire soonest go first.
+    #[serde(default = "default_max_memory")]
+    #[schemars(length(max = 16), regex(pattern = SIZE))]
+    pub max_memory: String,
+}
+
+fn default_max_memory() -> String {
+    "256Mi".to_owned()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Mail {
+    /// Server that takes the mail.
+    pub smtp: Smtp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Smtp {
+    /// Name of the server.
+    #[schemars(length(min = 1, max = 253), regex(pattern = HOSTNAME))]
+    pub host: String,
+
+    /// Port; 465 speaks TLS from the start, others begin it with STARTTLS.
+    #[serde(default = "default_smtp_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+
+    /// Sender of tenants that name none.
+    #[schemars(length(max = 320), regex(pattern = r"^[^\r\n]*[^\s@<>]+@[^\s@<>]+>?$"))]
+    pub from: String,
+
+    /// Secret with `username` and `password`; the server is asked without when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+fn default_smtp_port() -> u16 {
+    587
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebPush {
+    /// Secret with the VAPID key pair: `privateKey`, `publicKey` (base64url) and `subject` (a `mailto:` address).
+    pub vapid_secret_ref: SecretRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectStore {
+    /// Address of an S3-compatible store.
+    #[schemars(length(max = 512), regex(pattern = URL))]
+    pub endpoint: String,
+
+    /// Bucket.
+    #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$"))]
+    pub bucket: String,
+
+    /// Secret with `accessKeyId` and `secretAccessKey`.
+    pub secret_ref: SecretRef,
+}
+
+impl Postgres {
+    /// A database that is there already.
+    pub fn external(secret: impl Into<String>) -> Self {
+        Self {
+            managed: None,
+            external: Some(External {
+                secret_ref: secret.into().into(),
+            }),
+        }
+    }
+}
+
+impl Redis {
+    /// A Redis that is there already.
+    pub fn external(secret: impl Into<String>) -> Self {
+        Self {
+            managed: None,
+            external: Some(External {
+                secret_ref: secret.into().into(),
+            }),
+        }
+    }
+}

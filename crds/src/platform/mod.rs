@@ -1,0 +1,427 @@
+//! Platform: one deployment of the API, and what it stands on.
+
+mod dependencies;
+mod exposure;
+mod rollout;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        autoscaling::v2::HorizontalPodAutoscalerBehavior,
+        core::v1::{EnvVar, ResourceRequirements, Toleration, TopologySpreadConstraint},
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    dependencies::{
+        Backup, BackupDestination, External, Mail, ManagedPostgres, ManagedRedis, ObjectStore, Postgres, Redis, Smtp,
+        Storage, WebPush,
+    },
+    exposure::{Gateway, Ingress, IngressTls, IssuerKind, IssuerRef, ParentRef},
+    rollout::{Analysis, Color, Metric, Prometheus, Rollout, RolloutStrategy, ThresholdRange},
+};
+use crate::refs::{SecretKeyRef, URL};
+
+/// One deployment of the API, and what it stands on.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "tenantry.dev",
+    version = "v1alpha1",
+    kind = "Platform",
+    namespaced,
+    status = "PlatformStatus",
+    doc = "A Platform is one deployment of the API with its PostgreSQL and Redis. The Tenants of its namespace are served by it.",
+    derive = "PartialEq",
+    shortname = "tplat",
+    category = "tenantry",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Tenants", type_ = "integer", json_path = ".status.tenants"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "URL", type_ = "string", priority = 1, json_path = ".status.url"),
+    printcolumn(name = "Color", type_ = "string", priority = 1, json_path = ".status.activeColor"),
+    printcolumn(name = "Message", type_ = "string", priority = 1,
+        json_path = ".status.conditions[?(@.type=='Ready')].message"),
+    validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z][-a-z0-9]*$')")
+        .message("metadata.name must be at most 50 characters long, begin with a letter and have no dot, because Services are named after it")
+        .field_path(".metadata.name"),
+    cel
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.ingress) && has(self.gateway))").message("at most one of ingress and gateway can be given"))]
+pub struct PlatformSpec {
+    /// Image of the API; the one that came with the operator when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+
+    /// Pods of the API. Leave it out while autoscaling is on, which then owns the number.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: u32,
+
+    /// Let load decide the number of pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+
+    /// CPU and memory of each pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Labels of the nodes that pods may run on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints of nodes that pods put up with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub tolerations: Vec<Toleration>,
+
+    /// How pods are spread over nodes and zones; evenly over both where possible when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+
+    /// Annotations to add to each pod.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub pod_annotations: BTreeMap<String, String>,
+
+    /// Environment variables to add to the API's container. They cannot replace those that the operator sets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub extra_env: Vec<EnvVar>,
+
+    /// How requests are understood.
+    #[serde(default)]
+    pub api: PlatformApi,
+
+    /// The database. Exactly one of `managed` and `external`.
+    pub postgres: Postgres,
+
+    /// Counters, cache and fan-out; nothing that may not be lost. Exactly one of `managed` and `external`.
+    pub redis: Redis,
+
+    /// Make the API reachable through an Ingress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Ingress>,
+
+    /// Make the API reachable through an HTTPRoute of the Gateway API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Gateway>,
+
+    /// How a new version takes over.
+    #[serde(default)]
+    pub rollout: Rollout,
+
+    /// Hold rollouts where they are. Tenants' configuration goes on being served and changed.
+    #[serde(default)]
+    pub paused: bool,
+
+    /// Logs, traces, metrics.
+    #[serde(default)]
+    pub observability: Observability,
+
+    /// How mail is sent; no mail is sent when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mail: Option<Mail>,
+
+    /// Notifications to browsers; none when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_push: Option<WebPush>,
+
+    /// Where uploaded files are kept; none can be uploaded when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_store: Option<ObjectStore>,
+}
+
+fn default_replicas() -> u32 {
+    2
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.tag) != has(self.digest)").message("image needs exactly one of tag and digest"))]
+pub struct Image {
+    /// Registry and repository, such as `ghcr.io/tenantry/tenantry-api`.
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*$")
+    )]
+    pub repository: String,
+
+    /// Tag, such as `0.1.0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
+    pub tag: Option<String>,
+
+    /// Digest, such as `sha256:…`; what runs is then certain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
+    pub digest: Option<String>,
+
+    /// When the image is pulled: `IfNotPresent`, `Always` or `Never`.
+    #[serde(default)]
+    pub pull_policy: PullPolicy,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    #[default]
+    IfNotPresent,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("autoscaling.minReplicas must not be greater than autoscaling.maxReplicas"))]
+#[x_kube(validation = Rule::new("has(self.targetCPUUtilizationPercentage) || has(self.targetRequestsInFlightPerPod)").message("autoscaling needs a target: targetCPUUtilizationPercentage, targetRequestsInFlightPerPod or both"))]
+pub struct Autoscaling {
+    /// Whether load decides the number of pods.
+    #[serde(default = "default_true")]
+    pub enabled: bool,
+
+    /// Least pods.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_replicas: u32,
+
+    /// Most pods.
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_replicas: u32,
+
+    /// CPU use to aim at, in percent of what the pods request.
+    #[serde(rename = "targetCPUUtilizationPercentage", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub target_cpu_utilization_percentage: Option<u32>,
+
+    /// Requests in flight to aim at in each pod; needs a metrics adapter that serves `tenantry_http_requests_in_flight`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub target_requests_in_flight_per_pod: Option<u32>,
+
+    /// How fast the number of pods may change, as in a HorizontalPodAutoscaler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behavior: Option<HorizontalPodAutoscalerBehavior>,
+}
+
+fn default_true() -> bool {
+    true
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlatformApi {
+    /// Whether the header `X-Tenant` may name the tenant in place of the hostname: `Allowed` or `Refused`. Allow it only
+    /// where everyone who can reach the API may choose among tenants.
+    #[serde(default)]
+    pub tenant_header: TenantHeader,
+
+    /// Address ranges of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 43)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(range, isCIDR(range))").message("trustedProxies must be address ranges such as 10.0.0.0/8"))]
+    pub trusted_proxies: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TenantHeader {
+    Allowed,
+    #[default]
+    Refused,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Observability {
+    /// Least severity that is logged: `error`, `warn`, `info`, `debug` or `trace`.
+    #[serde(default)]
+    pub log_level: LogLevel,
+
+    /// `json` for machines, `text` for people.
+    #[serde(default)]
+    pub log_format: LogFormat,
+
+    /// Where traces are sent by OTLP over HTTP; nowhere when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = URL))]
+    pub otlp_endpoint: Option<String>,
+
+    /// Key of a Secret that holds a Sentry DSN; errors are then reported there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentry_dsn_secret_ref: Option<SecretKeyRef>,
+
+    /// Make a ServiceMonitor for the Prometheus operator.
+    #[serde(default)]
+    pub service_monitor: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Json,
+    Text,
+}
+
+/// What the operator knows about the platform.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlatformStatus {
+    /// `metadata.generation` that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Colour that takes requests: `blue` or `green`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_color: Option<Color>,
+
+    /// Revision that takes requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_revision: Option<String>,
+
+    /// Revision that is being tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview_revision: Option<String>,
+
+    /// Last revision that was rolled out to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable_revision: Option<String>,
+
+    /// Pods that take requests, of the active colour only.
+    #[serde(default)]
+    pub replicas: u32,
+
+    /// Label selector of those pods, for the autoscaler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+
+    /// Tenants that it serves.
+    #[serde(default)]
+    pub tenants: u32,
+
+    /// Where the API is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+
+    /// `Ready`, `Available`, `Progressing`, `Paused`, `PostgresReady`, `RedisReady` and `Degraded`.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Platform {
+    /// A Platform on services that exist already, with the defaults of everything else.
+    pub fn new_minimal(name: &str, postgres_secret: &str, redis_secret: &str) -> Self {
+        Self::new(
+            name,
+            PlatformSpec {
+                image: None,
+                replicas: default_replicas(),
+                autoscaling: None,
+                resources: None,
+                node_selector: BTreeMap::new(),
+                tolerations: Vec::new(),
+                topology_spread_constraints: Vec::new(),
+                pod_annotations: BTreeMap::new(),
+                extra_env: Vec::new(),
+                api: PlatformApi::default(),
+                postgres: Postgres::external(postgres_secret),
+                redis: Redis::external(redis_secret),
+                ingress: None,
+                gateway: None,
+                rollout: Rollout::default(),
+                paused: false,
+                observability: Observability::default(),
+                mail: None,
+                web_push: None,
+                object_store: None,
+            },
+        )
+    }
+}
+
+impl Image {
+    /// The reference as a container runtime reads it.
+    pub fn reference(&self) -> String {
+        let Self {
+            repository,
+            tag,
+            digest,
+            ..
+        } = self;
+        match (digest, tag) {
+            (Some(digest), _) => format!("{repository}@{digest}"),
+            (None, Some(tag)) => format!("{repository}:{tag}"),
+            (None, None) => repository.clone(),
+        }
+    }
+}
+
+impl PullPolicy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Always => "Always",
+            Self::Never => "Never",
+        }
+    }
+}
+
+impl TenantHeader {
+    /// The value of `TENANTRY_TENANT_HEADER`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl LogLevel {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl LogFormat {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+        }
+    }
+}
