@@ -11,9 +11,11 @@
 
 pub mod cli;
 pub mod clock;
+pub mod context;
 pub mod error;
 pub mod events;
 pub mod kube_ext;
 pub mod leader;
 pub mod metrics;
 pub mod replicas;
+pub mod stores;
