@@ -1,0 +1,46 @@
+# syntax=docker/dockerfile:1
+# Two images from one build, each one static binary and nothing else:
+#   docker build --target operator --tag ghcr.io/tenantry/tenantry-operator:0.1.0 .
+#   docker build --target api --tag ghcr.io/tenantry/tenantry-api:0.1.0 .
+
+# Alpine's Rust builds for musl, statically.
+FROM docker.io/library/rust:1.95-alpine AS build
+# The TLS library builds C and assembly.
+RUN apk add --no-cache ca-certificates cmake g++ make musl-dev perl
+WORKDIR /src
+COPY . .
+# Queries are checked against the committed .sqlx, so no database is needed.
+ENV SQLX_OFFLINE=true
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked --package operator --package api-server --bin tenantry-operator --bin tenantry-api \
+    && mkdir /out \
+    && cp target/release/tenantry-operator target/release/tenantry-api /out/
+
+# What both images share: the roots that TLS trusts, and a user that is nobody.
+FROM scratch AS base
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.source="https://github.com/tenantry/tenantry" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+USER 65532:65532
+
+FROM base AS operator
+LABEL org.opencontainers.image.title="tenantry-operator" \
+      org.opencontainers.image.description="Turns Tenantry's kinds into the configuration that its API serves"
+COPY --from=build /out/tenantry-operator /tenantry-operator
+EXPOSE 8081
+ENTRYPOINT ["/tenantry-operator"]
+CMD ["run"]
+
+# Needs nothing writable but /tmp and /var/cache/tenantry, which the operator mounts.
+FROM base AS api
+LABEL org.opencontainers.image.title="tenantry-api" \
+      org.opencontainers.image.description="Payments and identity for many tenants over one REST API"
+COPY --from=build /out/tenantry-api /tenantry-api
+EXPOSE 8080 9090
+ENTRYPOINT ["/tenantry-api"]
+CMD ["serve"]
