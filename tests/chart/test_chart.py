@@ -1,0 +1,267 @@
+"""The chart: what it renders, what it refuses, what it lets the operator do."""
+
+import re
+import tarfile
+
+import helm_python
+import pytest
+
+from schemas import PEER_CRDS, VERSIONS, complaints, restricted
+from support import (CHART, GENERATED_CRDS, KINDS, NAMESPACE, ROOT, VALUE_FILES, chart, kinds, only, pod_specs, read, render,
+                     render_texts, rendered, values)
+
+every_values_file = pytest.mark.parametrize("name", VALUE_FILES)
+
+
+@every_values_file
+def test_lint_is_clean(name):
+    report = helm_python.lint(CHART, values(name), strict=True, namespace=NAMESPACE, kube_version="v1.32.0")
+    assert report["errors"] == []
+    assert [m for m in report["messages"] if m["severity"] > 1] == []
+
+
+def test_the_package_holds_all_that_is_needed(tmp_path):
+    archive = helm_python.package(CHART, destination=tmp_path)
+    names = {name.removeprefix("tenantry/") for name in tarfile.open(archive).getnames()}
+    assert {"Chart.yaml", "README.md", "values.schema.json"} <= names
+    assert {f"files/crds/{path.name}" for path in GENERATED_CRDS.glob("*.yaml")} <= names
+
+
+def test_the_chart_speaks_of_the_version_in_the_workspace():
+    version = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    assert chart().metadata["appVersion"] == version
+
+
+@every_values_file
+def test_every_object_is_valid_kubernetes_1_32_to_1_37(name):
+    objects = [o for o in rendered(name) if o["kind"] != "ServiceMonitor"]
+    assert [why for version in VERSIONS for o in objects for why in complaints(o, version)] == []
+
+
+def test_the_service_monitor_is_valid_for_the_prometheus_operator():
+    if not PEER_CRDS.exists():
+        pytest.skip(f"the Prometheus operator's CRDs are not at {PEER_CRDS}")
+    assert complaints(only(rendered("full"), "ServiceMonitor"), VERSIONS[0]) == []
+
+
+@every_values_file
+def test_every_pod_passes_the_restricted_standard(name):
+    pods = list(pod_specs(rendered(name)))
+    assert pods
+    assert [why for who, pod in pods for why in restricted(who, pod)] == []
+
+
+@every_values_file
+def test_every_object_says_where_it_belongs(name):
+    """Names fit their limits, and namespaced objects name their namespace, so that the output can be applied as it is."""
+    cluster_wide = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy",
+                    "ValidatingAdmissionPolicyBinding"}
+    for obj in rendered(name):
+        assert len(obj["metadata"]["name"]) <= 63, obj["metadata"]["name"]
+        assert ("namespace" in obj["metadata"]) == (obj["kind"] not in cluster_wide), obj["kind"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"replicas": 3}, "additional properties 'replicas' not allowed"),
+        ({"replicaCount": "two"}, "at '/replicaCount': got string, want integer"),
+        ({"replicaCount": -1}, "at '/replicaCount': minimum: got -1, want 0"),
+        ({"image": {"digest": "latest"}}, "at '/image/digest': 'latest' does not match pattern"),
+        ({"image": {"repository": ""}}, "at '/image/repository': minLength: got 0, want 1"),
+        ({"image": {"tags": "1"}}, "at '/image': additional properties 'tags' not allowed"),
+        ({"crds": {"install": True}}, "at '/crds': additional properties 'install' not allowed"),
+        ({"watchNamespaces": "payments"}, "at '/watchNamespaces': got string, want array"),
+        ({"watchNamespaces": ["Payments"]}, "at '/watchNamespaces/0': 'Payments' does not match pattern"),
+        ({"watchNamespaces": ["a", "a"]}, "at '/watchNamespaces': items at 0 and 1 are equal"),
+        ({"leaderElection": {"leaseDurationSeconds": 1}}, "at '/leaderElection/leaseDurationSeconds': minimum: got 1, want 2"),
+        ({"logFormat": "xml"}, "at '/logFormat': value must be one of 'json', 'text'"),
+        ({"tracing": {"otlpEndpoint": "collector:4318"}}, "at '/tracing/otlpEndpoint': 'collector:4318' does not match pattern"),
+        ({"podLabels": {"tier": 1}}, "at '/podLabels/tier': got number, want string"),
+        ({"platform": {"enabled": True}}, "at '/platform/spec': missing properties 'postgres', 'redis'"),
+        ({"platform": {"name": ""}}, "at '/platform/name': '' does not match pattern"),
+        ({"monitoring": {"serviceMonitor": {"interval": "soon"}}}, "at '/monitoring/serviceMonitor/interval': 'soon' does not match"),
+    ],
+)
+def test_wrong_values_are_refused_with_a_sentence(wrong, sentence):
+    with pytest.raises(helm_python.errors.HelmValuesError) as refused:
+        chart().validate_schema(wrong)
+    assert sentence in str(refused.value)
+
+
+def test_the_schema_knows_exactly_the_values_there_are():
+    schema = chart().schema
+
+    def compare(path, value, node):
+        while "$ref" in node:
+            node = schema["definitions"][node["$ref"].rsplit("/", 1)[1]]
+        if isinstance(value, dict) and "properties" in node:
+            known = set(node["properties"]) - {"global"}
+            # The API's image is pulled by the Platform, which has its own policy.
+            assert set(value) == known - ({"pullPolicy"} if path == ".apiImage" else set()), path
+            for key in value:
+                compare(f"{path}.{key}", value[key], node["properties"][key])
+
+    compare("", chart().values, schema)
+
+
+def test_the_crds_are_those_of_the_types():
+    generated = {crd["metadata"]["name"]: crd["spec"] for path in GENERATED_CRDS.glob("*.yaml") for crd in read(path)}
+    installed = {o["metadata"]["name"]: o["spec"] for o in rendered("default") if o["kind"] == "CustomResourceDefinition"}
+    assert installed == generated
+    assert {spec["names"]["kind"] for spec in installed.values()} == set(KINDS)
+
+
+def test_crds_outlive_the_release_unless_told_otherwise():
+    def policies(name):
+        crds = [o for o in rendered(name) if o["kind"] == "CustomResourceDefinition"]
+        return {o["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for o in crds}
+
+    assert policies("default") == policies("full") == {"keep"}
+    assert policies("odd-empty") == {None}
+    assert policies("odd-borrowed") == set()
+
+
+def roles(objects):
+    return [o for o in objects if o["kind"] in ("Role", "ClusterRole")]
+
+
+@every_values_file
+def test_no_rule_has_a_wildcard(name):
+    for role in roles(rendered(name)):
+        for rule in role["rules"]:
+            assert not any("*" in item for field in rule.values() for item in field), role["metadata"]["name"]
+
+
+def granted(role):
+    """Every (group, resource, verb) that a role allows on any object."""
+    return {(g, r, v) for rule in role["rules"] if "resourceNames" not in rule
+            for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+
+
+def test_the_operator_asks_for_no_more_than_it_uses():
+    allowed = granted(only(rendered("default"), "ClusterRole", "tenantry-operator"))
+    for kind in ("platforms", "tenants", "rolebindings", "paymentproviders", "ratelimitpolicies"):
+        assert ("tenantry.dev", kind, "delete") not in allowed, "a wish is a person's to withdraw"
+        assert ("tenantry.dev", kind, "create") not in allowed
+    assert not {a for a in allowed if a[1].startswith("cluster") or a[1] in ("nodes", "namespaces", "pods/exec")}
+    assert not {a for a in allowed if a[2] in ("escalate", "bind", "impersonate", "deletecollection")}
+    # It may give the API what the API gets only because it holds the same: RBAC lets nobody hand out more than they have.
+    assert {("", "configmaps", verb) for verb in ("get", "list", "watch")} <= allowed
+
+
+def test_with_watch_namespaces_the_operator_has_nothing_cluster_wide():
+    objects = rendered("full")
+    assert "ClusterRoleBinding" not in kinds(objects)
+    watched = values("full")["watchNamespaces"]
+    bound = {o["metadata"]["namespace"] for o in objects if o["kind"] == "RoleBinding" and o["roleRef"]["name"] == "pay-operator"}
+    assert bound == set(watched)
+    everywhere = granted(only(rendered("default"), "ClusterRole", "tenantry-operator"))
+    for namespace in watched:
+        role = next(o for o in roles(objects) if o["metadata"].get("namespace") == namespace and o["metadata"]["name"] == "pay-operator")
+        assert granted(role) == everywhere
+
+
+def test_every_binding_reaches_an_existing_role_and_account():
+    for name in ("default", "full"):
+        objects = rendered(name)
+        account = only(objects, "ServiceAccount")["metadata"]
+        named = {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in roles(objects)}
+        for binding in (o for o in objects if o["kind"] in ("RoleBinding", "ClusterRoleBinding")):
+            where = binding["metadata"].get("namespace") if binding["roleRef"]["kind"] == "Role" else None
+            assert (binding["roleRef"]["kind"], where, binding["roleRef"]["name"]) in named
+            assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]
+
+
+def test_the_clusters_own_roles_learn_the_five_kinds():
+    aggregated = {label.rsplit("-", 1)[1]: granted(o) for o in roles(rendered("default")) for label in o["metadata"]["labels"]
+                  if label.startswith("rbac.authorization.k8s.io/aggregate-to-")}
+    assert {r for _, r, _ in aggregated["view"]} == {"platforms", "tenants", "rolebindings", "paymentproviders", "ratelimitpolicies"}
+    assert {v for _, _, v in aggregated["view"]} == {"get", "list", "watch"}
+    # As in core RBAC, who edits does not thereby hand out roles.
+    assert "rolebindings" not in {r for _, r, _ in aggregated["edit"]}
+    assert "rolebindings" in {r for _, r, _ in aggregated["admin"]}
+
+
+@every_values_file
+def test_the_operator_is_told_only_what_it_listens_to(name):
+    known = set(re.findall(r'env = "([A-Z_]+)"', (ROOT / "operator/src/cli.rs").read_text()))
+    assert known, "operator/src/cli.rs names its environment"
+    for _, pod in pod_specs(o for o in rendered(name) if o["kind"] == "Deployment"):
+        given = {e["name"] for e in pod["containers"][0]["env"]} - {"RUST_BACKTRACE"}
+        assert given <= known
+
+
+def test_the_lease_is_the_one_the_role_names():
+    role = only(rendered("default"), "Role", "tenantry-operator-leader-election")
+    names = [name for rule in role["rules"] for name in rule.get("resourceNames", [])]
+    sources = "".join(path.read_text() for path in (ROOT / "operator/src").rglob("*.rs"))
+    assert names and all(f'"{name}"' in sources for name in names)
+
+
+@every_values_file
+def test_the_operators_service_finds_its_pods_and_no_other(name):
+    objects = rendered(name)
+    deployment, service = only(objects, "Deployment"), only(objects, "Service")
+    pod = deployment["spec"]["template"]
+    selector = service["spec"]["selector"].items()
+    assert selector <= pod["metadata"]["labels"].items()
+    assert not selector <= only(objects, "Pod")["metadata"]["labels"].items(), "the test pod is no operator"
+    ports = {p["name"]: p["containerPort"] for p in pod["spec"]["containers"][0]["ports"]}
+    listen = next(e["value"] for e in pod["spec"]["containers"][0]["env"] if e["name"] == "LISTEN")
+    assert listen.endswith(f":{ports[service['spec']['ports'][0]['targetPort']]}")
+    probes = [pod["spec"]["containers"][0][f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")]
+    assert [p["path"] for p in probes] == ["/livez", "/livez", "/readyz"]
+
+
+def test_a_digest_wins_over_a_tag():
+    def image(name):
+        return only(rendered(name), "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
+
+    assert image("default") == f"ghcr.io/tenantry/tenantry-operator:{chart().metadata['appVersion']}"
+    assert image("full") == "registry.example.com/tenantry-operator:v1.2.3"
+    assert image("odd-borrowed").endswith("@" + values("odd-borrowed")["image"]["digest"])
+
+
+def test_a_lone_operator_blocks_no_drain():
+    assert "PodDisruptionBudget" in kinds(rendered("default"))
+    assert "PodDisruptionBudget" not in kinds(rendered("odd-borrowed"))
+
+
+def test_the_platform_is_created_word_for_word_and_kept():
+    platform = only(rendered("full"), "Platform")
+    assert platform["spec"] == values("full")["platform"]["spec"]
+    assert platform["metadata"]["namespace"] == "payments"
+    assert platform["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert "Platform" not in kinds(rendered("default"))
+
+
+def test_deletion_protection_reads_a_field_that_exists_and_stays_where_the_operator_works():
+    policy = only(rendered("full"), "ValidatingAdmissionPolicy")
+    assert "oldObject.spec.deletionProtection" in policy["spec"]["validations"][0]["expression"]
+    tenant = next(o for o in rendered("default") if o["kind"] == "CustomResourceDefinition" and o["spec"]["names"]["kind"] == "Tenant")
+    fields = tenant["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    assert fields["deletionProtection"]["type"] == "boolean"
+    binding = only(rendered("full"), "ValidatingAdmissionPolicyBinding")
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    assert binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0]["values"] == ["payments", "payments-staging"]
+    assert "ValidatingAdmissionPolicy" not in kinds(rendered("odd-borrowed"))
+
+
+def test_extra_objects_may_be_maps_or_templates():
+    notes = {o["metadata"]["name"] for o in rendered("full") if o["kind"] == "ConfigMap"}
+    assert notes == {"tenantry-note", "pay-template"}
+
+
+def test_two_releases_of_one_cluster_do_not_meet():
+    """Nothing cluster-wide of one release bears a name of the other's, the CRDs apart."""
+    one, two = (render({"crds": {"enabled": False}}, name=name, namespace=name) for name in ("blue", "green"))
+    assert not {(o["kind"], o["metadata"]["name"]) for o in one} & {(o["kind"], o["metadata"]["name"]) for o in two}
+
+
+@every_values_file
+def test_the_notes_say_what_to_do_next(name):
+    notes = render_texts(values(name))["templates/NOTES.txt"]
+    assert "rollout status deployment/" + only(rendered(name), "Deployment")["metadata"]["name"] in notes
+    assert ("wait --for=condition=Ready platform/main" in notes) == (name == "full")
+    assert "\n\n\n" not in notes
