@@ -1,1 +1,23 @@
+//! A whole platform in the hands of one test, and of `cargo dev up`.
+//!
+//! [`Platform`] owns everything that it starts and takes it down again: a database, a Redis, a Kubernetes API, the real
+//! operator, the pods (by a small local [`node`]), an [`ingress`] in front of them and a fake payment [`provider`]. Every
+//! world has its own folder, ports and namespace, so any number of them run side by side.
+//!
+//! For each service the order is the same: what an environment variable names is borrowed, else a local binary is started
+//! privately, else the error says which package is missing. What ran is always printed.
 
+pub mod binaries;
+pub mod control_plane;
+pub mod ingress;
+pub mod kubectl;
+pub mod node;
+pub mod operator;
+pub mod postgres;
+pub mod process;
+pub mod provider;
+pub mod redis;
+pub mod wait;
+pub mod workdir;
+
+pub use kubectl::Kubectl;

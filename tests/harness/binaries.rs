@@ -1,0 +1,68 @@
+//! The programs under test, as Cargo builds them: they run as processes, and this package links none of their code.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail};
+use tokio::{process::Command, sync::OnceCell};
+
+/// What a world starts.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    pub operator: PathBuf,
+    pub api: PathBuf,
+}
+
+impl Binaries {
+    /// Built first, once per process; Cargo does nothing where they are current.
+    pub async fn built() -> Result<Self> {
+        static BUILT: OnceCell<Binaries> = OnceCell::const_new();
+        BUILT.get_or_try_init(Self::build).await.cloned()
+    }
+
+    async fn build() -> Result<Self> {
+        let folder = target_folder()?;
+        let binaries = Self { operator: folder.join("tenantry-operator"), api: folder.join("tenantry-api") };
+        // `cargo dev` has just built them, and its children must not wait for each other at Cargo's lock.
+        if env::var_os("TENANTRY_BINARIES_ARE_BUILT").is_none() {
+            cargo_build(&folder).await?;
+        }
+        for path in [&binaries.operator, &binaries.api] {
+            if !path.is_file() {
+                bail!("cargo built no {}", path.display());
+            }
+        }
+        Ok(binaries)
+    }
+}
+
+async fn cargo_build(folder: &Path) -> Result<()> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--package", "operator", "--package", "api-server", "--bins"]).current_dir(repository());
+    command.arg("--target-dir").arg(folder.parent().context("a target folder has a parent")?);
+    if folder.ends_with("release") {
+        command.arg("--release");
+    }
+    let status = command.stdin(Stdio::null()).status().await.context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the operator and the API server do not build");
+    }
+    Ok(())
+}
+
+/// `target/debug` of the running executable, be it `target/debug/dev` or `target/debug/deps/e2e-…`.
+pub fn target_folder() -> Result<PathBuf> {
+    let executable = env::current_exe()?;
+    let folder = executable.parent().context("an executable is in a folder")?;
+    Ok(if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }.to_owned())
+}
+
+/// The checkout.
+pub fn repository() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
