@@ -4,17 +4,21 @@
 //! the operator asks of it. Field docs are written for users: they become `kubectl explain`.
 
 pub mod conditions;
+mod definition;
+pub mod examples;
+pub mod generated;
 pub mod payment_provider;
 pub mod platform;
 pub mod rate_limit_policy;
 pub mod refs;
 pub mod role_binding;
 pub mod tenant;
+mod yaml;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
 
 pub use self::{
+    definition::definition,
     payment_provider::{PaymentProvider, PaymentProviderSpec, PaymentProviderStatus},
     platform::{Platform, PlatformSpec, PlatformStatus},
     rate_limit_policy::{RateLimitPolicy, RateLimitPolicySpec, RateLimitPolicyStatus},
@@ -26,10 +30,10 @@ pub use self::{
 /// The definitions of all kinds, as they are installed.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
     vec![
-        Platform::crd(),
-        Tenant::crd(),
-        RoleBinding::crd(),
-        PaymentProvider::crd(),
-        RateLimitPolicy::crd(),
+        definition::<Platform>(),
+        definition::<Tenant>(),
+        definition::<RoleBinding>(),
+        definition::<PaymentProvider>(),
+        definition::<RateLimitPolicy>(),
     ]
 }

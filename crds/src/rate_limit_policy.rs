@@ -192,7 +192,7 @@ fn path_prefix() -> PathMatchKind {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct When {
-    /// CEL expression over `request` and `auth`, such as `auth.role != 'ADMIN'`. One that cannot be evaluated counts as
+    /// CEL expression over `request` and `auth`, such as `!('ADMIN' in auth.roles)`. One that cannot be evaluated counts as
     /// true.
     #[schemars(length(min = 1, max = 1024))]
     pub predicate: String,

@@ -41,10 +41,10 @@ use crate::refs::{HOSTNAME, PlatformRef, SecretRef, URL};
     cel
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(oldSelf.platformRef) || (has(self.platformRef) && self.platformRef == oldSelf.platformRef)").message("platformRef is immutable once it is set: delete the Tenant and create it for the other Platform"))]
 pub struct TenantSpec {
     /// The Platform that serves this tenant. May be left out where the namespace has only one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("platformRef is immutable: create the Tenant in the other platform's namespace instead"))]
     pub platform_ref: Option<PlatformRef>,
 
     /// Name for people; `metadata.name` when left out.

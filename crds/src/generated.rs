@@ -1,0 +1,61 @@
+//! The committed files that are made from the types: definitions and commented examples.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use kube::CustomResourceExt;
+use serde::Serialize;
+
+use crate::{all_crds, definition, examples, yaml};
+
+/// A file: its path from the root of the repository, and what belongs in it.
+#[derive(Debug)]
+pub struct File {
+    pub path: PathBuf,
+    pub content: String,
+}
+
+/// Every generated file.
+pub fn files() -> Result<Vec<File>> {
+    let mut files = vec![
+        example("platform", &examples::platform())?,
+        example("tenant", &examples::tenant())?,
+        example("role-binding", &examples::role_binding())?,
+        example("payment-provider", &examples::payment_provider())?,
+        example("rate-limit-policy", &examples::rate_limit_policy())?,
+        secrets()?,
+    ];
+    for crd in all_crds() {
+        files.push(File {
+            path: format!("crds/generated/{}.yaml", crd.spec.names.plural).into(),
+            content: yaml::plain(&crd)?,
+        });
+    }
+    Ok(files)
+}
+
+fn example<K: CustomResourceExt + Serialize>(name: &str, object: &K) -> Result<File> {
+    let crd = definition::<K>();
+    let schema = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
+    let schema = schema
+        .and_then(|schema| schema.open_api_v3_schema.as_ref())
+        .context("a derived kind has a schema")?;
+    Ok(File {
+        path: format!("manifests/examples/{name}.yaml").into(),
+        content: yaml::commented(object, schema)?,
+    })
+}
+
+fn secrets() -> Result<File> {
+    let mut content = "# The Secrets that the other examples refer to. Replace every value before use.\n".to_owned();
+    for (index, secret) in examples::secrets().iter().enumerate() {
+        if index > 0 {
+            content += "---\n";
+        }
+        content += &yaml::plain(secret)?;
+    }
+    Ok(File {
+        path: "manifests/examples/secrets.yaml".into(),
+        content,
+    })
+}
