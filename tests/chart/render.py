@@ -3,6 +3,7 @@
 - `helm/tenantry/files/crds/`: copies of `crds/generated/`, because a chart can only package what lies inside it
 - `helm/tenantry/README.md`: the table of values, from the `# --` comments of `values.yaml`
 - `crds/kustomization.yaml`: the list of CRDs for `kubectl apply -k crds`
+- `README.md`: the tables of environment variables, from the settings of both binaries
 - `manifests/base/operator.yaml`: the chart's default output without Helm's own labels, CRDs and tests
 - `manifests/rendered/`: what the chart renders, so that a diff shows what will be deployed
 """
@@ -72,13 +73,43 @@ def described():
             description = None
 
 
-def values_table():
-    path = CHART / "README.md"
-    rows = ["| Value | Default | Meaning |", "|---|---|---|"]
-    rows += [f"| `{key}` | `{json.dumps(default)}` | {text} |" for key, default, text in described()]
-    begin, end = "<!-- values, generated -->\n", "<!-- /values -->"
-    before, rest = path.read_text().split(begin)
-    return {path: before + begin + "\n".join(rows) + "\n" + end + rest.split(end)[1]}
+def environment(source):
+    """(variable, default, description) of every setting in a clap struct that can come from the environment."""
+    for doc, argument in re.findall(r"((?: +///[^\n]*\n)*) +#\[arg\((.*?)\)\]\n", (ROOT / source).read_text(), re.DOTALL):
+        if "env = " not in argument:
+            continue
+        text = " ".join(line.strip().removeprefix("///").strip() for line in doc.splitlines())
+        default = re.search(r'default_value(?:_t)? = (?:"([^"]*)"|\w+::(\w+)|(\w+)(?!\w*[(!]))', argument)
+        value = next((group for group in default.groups() if group), "").lower() if default else ""
+        yield re.search(r'env = "(\w+)"', argument)[1], value, text
+
+
+def table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace("``", "")
+
+
+def tables():
+    """The documents whose tables are derived, whole, with the tables as they should be."""
+    values = [[f"`{key}`", f"`{json.dumps(default)}`", text] for key, default, text in described()]
+    variables = {
+        name: table(["Variable", "Default", "Meaning"], [[f"`{name}`", f"`{default}`", text] for name, default, text in environment(source)])
+        for name, source in (("api", "api-server/src/settings.rs"), ("operator", "operator/src/cli.rs"))
+    }
+    return {
+        CHART / "README.md": between(CHART / "README.md", {"values": table(["Value", "Default", "Meaning"], values)}),
+        ROOT / "README.md": between(ROOT / "README.md", {f"{name} environment": text for name, text in variables.items()}),
+    }
+
+
+def between(path, parts):
+    """A document with the text between `<!-- name, generated -->` and `<!-- /name -->` replaced."""
+    text = path.read_text()
+    for name, part in parts.items():
+        begin, end = f"<!-- {name}, generated -->\n", f"<!-- /{name} -->"
+        before, rest = text.split(begin)
+        text = before + begin + part + end + rest.split(end)[1]
+    return text
 
 
 def outdated(wanted):
@@ -94,7 +125,7 @@ def outdated(wanted):
 def main(check):
     stale = False
     # The copies come first: the chart's output is rendered from them.
-    for step in (crd_copies, manifests, values_table):
+    for step in (crd_copies, manifests, tables):
         for path, text, diff in outdated(step() | ({} if step is crd_copies else crd_copies())):
             stale = True
             print(f"{'outdated' if check else 'wrote'} {path.relative_to(ROOT)}")

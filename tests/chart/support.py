@@ -14,8 +14,17 @@ VALUES = Path(__file__).parent / "values"
 RELEASE, NAMESPACE = "tenantry", "tenantry-system"
 KINDS = ["Platform", "Tenant", "RoleBinding", "PaymentProvider", "RateLimitPolicy"]
 
+
 # The loader of the C library where PyYAML has it: the CRDs are long.
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """Refuses a key that is there twice, as the API server does; PyYAML would take the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1}
+        assert not twice, f"{node.start_mark}: twice in one map: {sorted(twice)}"
+        return super().construct_mapping(node, deep)
+
 
 
 def parse(text):

@@ -86,7 +86,17 @@ def test_the_api_of_the_dev_overlay_is_nobodys_superuser():
     """Row-level security does not hold a superuser or a role with BYPASSRLS."""
     script = only(kustomize("manifests/dev"), "ConfigMap", "postgres-init")["data"]["tenantry.sql"]
     assert "CREATE ROLE tenantry LOGIN PASSWORD 'tenantry' NOSUPERUSER NOBYPASSRLS" in script
-    assert only(kustomize("manifests/dev"), "Secret", "postgres")["stringData"]["uri"].startswith("postgres://tenantry:tenantry@")
+    assert only(kustomize("manifests/dev"), "Secret", "main-postgres")["stringData"]["uri"].startswith("postgres://tenantry:tenantry@")
+
+
+def test_the_examples_fit_the_dev_overlay():
+    """Tilt applies them there, except the Platform and the Secrets, which it has of its own."""
+    objects = kustomize("manifests/dev")
+    for path in examples():
+        for obj in read(path):
+            if obj["kind"] in ("Platform", "Secret"):
+                mine = only(objects, obj["kind"], obj["metadata"]["name"])
+                assert set(obj.get("stringData", {})) <= set(mine.get("stringData", {})), ident(obj)
 
 
 def test_kubectl_applies_the_kinds_alone():
