@@ -7,12 +7,15 @@
 //! For each service the order is the same: what an environment variable names is borrowed, else a local binary is started
 //! privately, else the error says which package is missing. What ran is always printed.
 
+pub mod actors;
 pub mod binaries;
 pub mod control_plane;
 pub mod ingress;
 pub mod kubectl;
 pub mod node;
+pub mod objects;
 pub mod operator;
+pub mod platform;
 pub mod postgres;
 pub mod process;
 pub mod provider;
@@ -20,4 +23,6 @@ pub mod redis;
 pub mod wait;
 pub mod workdir;
 
+pub use actors::{Tenant, User};
 pub use kubectl::Kubectl;
+pub use platform::Platform;

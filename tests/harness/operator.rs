@@ -15,9 +15,8 @@ use crate::{
 pub struct Settings {
     pub program: PathBuf,
     pub kubeconfig: PathBuf,
-    /// The world's; where the lease is, and what is watched unless `everywhere`.
+    /// The world's: where the lease is, and all that is watched.
     pub namespace: String,
-    pub everywhere: bool,
     pub image: String,
     pub folder: PathBuf,
     pub log_format: &'static str,
@@ -36,13 +35,12 @@ impl Operator {
         // An address of its own, like a pod's: the usual port cannot be taken.
         let listen = format!("{}:8081", Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)));
         let name = format!("operator-{:02x}{:02x}", a, b);
-        let watch = if settings.everywhere { "" } else { &settings.namespace };
         let process = Launch::new(&name, &settings.program, settings.folder.join(format!("{name}.log")))
             .args(["run"])
             .env("KUBECONFIG", &settings.kubeconfig)
             .env("POD_NAME", &name)
             .env("POD_NAMESPACE", &settings.namespace)
-            .env("WATCH_NAMESPACES", watch)
+            .env("WATCH_NAMESPACES", &settings.namespace)
             .env("LEADER_ELECTION", "true")
             .env("LISTEN", &listen)
             .env("LOG_LEVEL", std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".into()))

@@ -1,0 +1,253 @@
+//! The world itself: what a test or `cargo dev up` holds in its hands.
+
+use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+
+use crate::{
+    Kubectl, Tenant,
+    binaries::{Binaries, repository},
+    control_plane::ControlPlane,
+    ingress::Ingress,
+    node::{self, Node},
+    objects::{Objects, secret},
+    operator::{self, Operator},
+    postgres::{Durability, Postgres},
+    process::tail,
+    provider::Provider,
+    redis::Redis,
+    workdir::Workdir,
+};
+
+/// Name of the one Platform of a world, and of its Secrets' prefix; as in `manifests/examples`.
+pub const PLATFORM: &str = "main";
+/// Where the image of the API is named otherwise than on a machine that builds it (a cluster with kubelets).
+const IMAGE_VARIABLE: &str = "TENANTRY_TEST_IMAGE";
+
+/// What may differ between worlds. The default is a private one for a test.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A folder that outlives the world, with its own PostgreSQL; else everything is temporary.
+    pub data: Option<PathBuf>,
+    /// A fresh one where none is named.
+    pub namespace: Option<String>,
+    /// kubeconfig context of a cluster to use.
+    pub cluster: Option<String>,
+    /// 0 takes free ones.
+    pub ingress_port: u16,
+    pub provider_port: u16,
+    /// Logs for people in place of JSON.
+    pub readable_logs: bool,
+    /// Told about each step.
+    pub progress: Option<fn(&str)>,
+}
+
+/// Everything that is needed to run Tenantry, running.
+pub struct Platform {
+    pub namespace: String,
+    pub control_plane: ControlPlane,
+    pub objects: Objects,
+    pub provider: Provider,
+    pub ingress: Ingress,
+    pub operators: Vec<Operator>,
+    pub redis: Redis,
+    pub database: Url,
+    database_name: Option<String>,
+    operator: operator::Settings,
+    node: Option<Node>,
+    postgres: Arc<Postgres>,
+    // Last: the others still write into it.
+    workdir: Workdir,
+}
+
+impl Platform {
+    /// A Platform with two replicas, ready.
+    pub async fn start() -> Result<Self> {
+        Self::with_replicas(2).await
+    }
+
+    pub async fn with_replicas(replicas: u32) -> Result<Self> {
+        let world = Self::bare(Options::default()).await?;
+        world.objects.apply(&world.manifest(replicas)).await?;
+        let ready = world.objects.until(&format!("platform/{PLATFORM}"), "Ready", "True").await;
+        match ready {
+            Ok(_) => Ok(world),
+            Err(error) => Err(error.context(world.diagnosis().await)),
+        }
+    }
+
+    /// Owns a world for the length of one test: `Platform::run(async |platform| { … })`. A failure shows what the world
+    /// looked like.
+    pub async fn run(test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let mut platform = Self::start().await?;
+        let result = test(&mut platform).await;
+        let diagnosis = if result.is_err() { platform.diagnosis().await } else { String::new() };
+        platform.stop().await?;
+        result.map_err(|error| anyhow!("{error:?}\n\n{diagnosis}"))
+    }
+
+    /// All services, CRDs and the operator; no object of ours yet.
+    pub async fn bare(options: Options) -> Result<Self> {
+        let say = |text: String| match options.progress {
+            Some(progress) => progress(&text),
+            None => eprintln!("harness: {text}"),
+        };
+        let workdir = match &options.data {
+            Some(folder) => Workdir::lasting(folder)?,
+            None => Workdir::temporary()?,
+        };
+        let namespace = options.namespace.clone().unwrap_or_else(|| format!("test-{}", &Uuid::new_v4().simple().to_string()[..8]));
+        let binaries = Binaries::built().await?;
+
+        let postgres = match &options.data {
+            Some(_) => Arc::new(Postgres::start(&workdir.join("postgres"), Durability::Full).await?),
+            None => Postgres::shared().await?,
+        };
+        let database_name = namespace.replace('-', "_");
+        let database = postgres.database(&database_name).await?;
+        say(format!("PostgreSQL: {}", postgres.origin));
+        let redis = Redis::borrow_or_start(&workdir.join("redis")).await?;
+        say(format!("Redis: {}", redis.origin));
+        let provider = Provider::start(Ipv4Addr::LOCALHOST.into(), options.provider_port).await?;
+        let control_plane =
+            ControlPlane::start(&workdir.join("control-plane"), &namespace, options.cluster.as_deref()).await?;
+        say(format!("Kubernetes API: {control_plane}"));
+
+        let objects = Objects::new(control_plane.client.clone(), &namespace);
+        objects.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await?;
+        objects.install_crds(&repository().join("crds/generated")).await?;
+        for (service, uri) in [("postgres", &database), ("redis", &redis.url)] {
+            objects.apply(&secret(&format!("{PLATFORM}-{service}"), &[("uri", uri.as_str())])).await?;
+        }
+
+        let image = std::env::var(IMAGE_VARIABLE).unwrap_or_else(|_| "ghcr.io/tenantry/tenantry-api:dev".into());
+        let node = (!control_plane.has_nodes).then(|| {
+            Node::start(node::Settings {
+                client: control_plane.client.clone(),
+                namespace: Some(namespace.clone()),
+                images: BTreeMap::from([("tenantry-api".into(), binaries.api.clone())]),
+                kubeconfig: control_plane.kubeconfig.clone(),
+                folder: workdir.join("node"),
+            })
+        });
+        say(format!("pods: run by {}", if node.is_some() { "the local node, as processes" } else { "the cluster's nodes" }));
+        let ingress = Ingress::start(&control_plane.client, Some(&namespace), options.ingress_port).await?;
+        say(format!("ingress: http://{}", ingress.address));
+        let operator = operator::Settings {
+            program: binaries.operator,
+            kubeconfig: control_plane.kubeconfig.clone(),
+            namespace: namespace.clone(),
+            image,
+            folder: workdir.join("operator"),
+            log_format: if options.readable_logs { "text" } else { "json" },
+        };
+        let mut world = Self {
+            namespace,
+            control_plane,
+            objects,
+            provider,
+            ingress,
+            operators: Vec::new(),
+            redis,
+            database,
+            database_name: options.data.is_none().then_some(database_name),
+            operator,
+            node,
+            postgres,
+            workdir,
+        };
+        world.add_operator().await?;
+        say(format!("operator: ready, process {}", world.operators[0].pid()));
+        Ok(world)
+    }
+
+    /// The Platform object of a test: as small as a person would write it.
+    pub fn manifest(&self, replicas: u32) -> Value {
+        let (repository, tag) = self.operator.image.rsplit_once(':').unwrap_or((&self.operator.image, "latest"));
+        json!({
+            "apiVersion": "tenantry.dev/v1alpha1",
+            "kind": "Platform",
+            "metadata": {"name": PLATFORM},
+            "spec": {
+                "image": {"repository": repository, "tag": tag},
+                "replicas": replicas,
+                "api": {"trustedProxies": ["127.0.0.0/8"]},
+                "postgres": {"external": {"secretRef": {"name": format!("{PLATFORM}-postgres")}}},
+                "redis": {"external": {"secretRef": {"name": format!("{PLATFORM}-redis")}}},
+                "ingress": {},
+            },
+        })
+    }
+
+    /// Starts one more operator, and waits until it is ready (not until it leads).
+    pub async fn add_operator(&mut self) -> Result<()> {
+        let mut operator = Operator::start(&self.operator).await?;
+        operator.is_ready().await?;
+        self.operators.push(operator);
+        Ok(())
+    }
+
+    /// `kill -9` of all operators.
+    pub async fn kill_operators(&mut self) -> Result<()> {
+        for operator in self.operators.drain(..) {
+            operator.kill().await?;
+        }
+        Ok(())
+    }
+
+    pub fn kubectl(&self) -> Result<Kubectl> {
+        Kubectl::new(self.control_plane.kubeconfig.clone(), self.workdir.join("kubectl"))
+    }
+
+    /// A tenant that takes payments with the fake provider, served by every replica.
+    pub async fn tenant(&self, name: &str) -> Result<Tenant> {
+        Tenant::create(self, name).await
+    }
+
+    /// `logs/<namespace>/<pod>/<container>.log`.
+    pub fn pod_logs(&self) -> PathBuf {
+        self.workdir.join("node/logs")
+    }
+
+    /// What the objects say, and the last words of everyone.
+    pub async fn diagnosis(&self) -> String {
+        let mut text = format!("--- Kubernetes API: {}\n{}", self.control_plane, self.objects.describe().await);
+        for operator in &self.operators {
+            let _ = writeln!(text, "--- {}\n{}", operator.name, operator.log_tail(25));
+        }
+        for log in files_below(&self.pod_logs()) {
+            let _ = writeln!(text, "--- {}\n{}", log.display(), tail(&log, 25));
+        }
+        text
+    }
+
+    /// Ends everything in the order of dependence, politely. Dropping does it at once and by force.
+    pub async fn stop(mut self) -> Result<()> {
+        for operator in self.operators.drain(..) {
+            operator.stop().await?;
+        }
+        if let Some(node) = self.node.take() {
+            node.stop().await;
+        }
+        self.control_plane.stop().await.context("the control plane does not stop")?;
+        self.redis.stop().await?;
+        if let Some(name) = &self.database_name {
+            self.postgres.drop_database(name).await?;
+        }
+        if let Ok(mut own) = Arc::try_unwrap(self.postgres) {
+            own.stop().await?;
+        }
+        drop(self.workdir);
+        Ok(())
+    }
+}
+
+fn files_below(folder: &std::path::Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<_> = entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect();
+    files.sort();
+    files
+}
