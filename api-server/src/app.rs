@@ -1,0 +1,62 @@
+//! What every handler can reach, built once in the order in which one thing needs another.
+
+use std::{ops::Deref, sync::Arc};
+
+use contract::seal::SealingKey;
+use jiff::Timestamp;
+
+use crate::{
+    features::{auth::Auth, health::Health},
+    infra::{Clock, Db, Redis},
+    limits::RateLimiter,
+    metrics::Metrics,
+    settings::Http,
+    tenancy::Tenants,
+};
+
+/// The state of the router. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts, by name.
+pub struct Parts {
+    pub http: Http,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub db: Db,
+    pub redis: Redis,
+    pub tenants: Tenants,
+    pub health: Health,
+    pub limiter: RateLimiter,
+    pub auth: Auth,
+    pub started_at: Timestamp,
+}
+
+/// What an [`App`] is made of.
+pub struct Foundation {
+    pub http: Http,
+    pub clock: Clock,
+    pub db: Db,
+    pub redis: Redis,
+    pub sealing_key: SealingKey,
+    pub metrics: Arc<Metrics>,
+}
+
+impl App {
+    pub fn new(foundation: Foundation) -> Self {
+        let Foundation { http, clock, db, redis, sealing_key, metrics } = foundation;
+        let started_at = clock.now();
+        let tenants = Tenants::new(sealing_key, clock.clone(), Arc::clone(&metrics));
+        let health = Health::new(db.clone(), redis.clone(), clock.clone());
+        let limiter = RateLimiter::new(redis.clone(), clock.clone(), metrics.limits.clone());
+        let auth = Auth::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics), &http);
+        Self(Arc::new(Parts { http, clock, metrics, db, redis, tenants, health, limiter, auth, started_at }))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,75 @@
+//! What may be done, as a handler's parameter: `may: Can<ReadUsers>`.
+
+use std::{marker::PhantomData, ops::Deref, sync::Arc};
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use super::{CurrentUser, Me};
+use crate::error::ApiError;
+
+/// A permission that a route asks for, by name.
+pub trait Permission: Send + Sync + 'static {
+    const RESOURCE: &'static str;
+    const VERB: &'static str;
+}
+
+/// Proof that the signed-in user holds the permission `P`. Gives the user.
+pub struct Can<P>(pub Arc<CurrentUser>, PhantomData<P>);
+
+impl<P> Deref for Can<P> {
+    type Target = CurrentUser;
+    fn deref(&self) -> &CurrentUser {
+        &self.0
+    }
+}
+
+impl<P: Permission, S: Send + Sync> FromRequestParts<S> for Can<P> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Me(user) = <Me as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        if user.may(P::RESOURCE, P::VERB) {
+            Ok(Self(user, PhantomData))
+        } else {
+            Err(ApiError::forbidden("Insufficient permissions"))
+        }
+    }
+}
+
+macro_rules! permissions {
+    ($($(#[$doc:meta])* $name:ident = $resource:literal : $verb:literal;)*) => {
+        $(
+            $(#[$doc])*
+            pub struct $name;
+            impl Permission for $name {
+                const RESOURCE: &'static str = $resource;
+                const VERB: &'static str = $verb;
+            }
+        )*
+    };
+}
+
+/// Every permission that a route can ask for; roles hold them (`contract::access`).
+pub mod permissions {
+    use super::Permission;
+
+    permissions! {
+        /// See other users.
+        ReadUsers = "users": "read";
+        /// See the tenant's figures.
+        ReadMetrics = "metrics": "read";
+        /// Ask a customer for money.
+        InitiatePayments = "payments": "initiate";
+        /// Pay.
+        PayPayments = "payments": "pay";
+        /// See payments of others.
+        ReadPayments = "payments": "read";
+        /// Change payments.
+        UpdatePayments = "payments": "update";
+        /// Cancel payments.
+        CancelPayments = "payments": "cancel";
+        /// See sums over payments.
+        ReportPayments = "payments": "report";
+    }
+}

@@ -1,0 +1,15 @@
+//! What a handler may ask for. A handler that names a thing here has it checked before its first line runs.
+//!
+//! Order matters in a signature: who may do it comes first, so that a stranger learns nothing about the rest.
+
+mod can;
+mod input;
+mod page;
+mod tenant;
+mod user;
+
+pub use can::{Can, Permission, permissions};
+pub use input::{Json, Path, Query, Valid, Validate, Violations};
+pub use page::{Page, PageQuery};
+pub use tenant::Tenant;
+pub use user::{CurrentUser, Identity, Me, SessionId, UserId};

@@ -1,0 +1,20 @@
+//! Prove who you are: register, sign in, stay signed in, sign out.
+//!
+//! - An access token is short-lived and signed with the tenant's key; whether its session still counts is asked on every
+//!   request, so that a logout is felt at once.
+//! - A refresh token is good once; presented again it ends its family, but for the grace that a lost answer deserves.
+//! - An unknown address and a wrong password are told apart neither by words nor by time.
+
+mod hashing;
+mod http;
+mod model;
+mod repo;
+mod service;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use http::{UserOut, router, well_known};
+pub use model::{AuthError, User};
+pub use service::{Auth, Device};

@@ -1,0 +1,205 @@
+//! Users and their passwords: the rules, without a database and without HTTP.
+
+use contract::{
+    RoleName,
+    auth::{CharacterClass, PasswordPolicy},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{hashing::HashError, tokens::{SignError, TokenError}};
+use crate::{
+    error::Detail,
+    extract::UserId,
+};
+
+/// Who registers without anyone having said what they are.
+pub const DEFAULT_ROLE: &str = "USER";
+/// Hashing a password costs with its length: this bounds it.
+pub const MAX_PASSWORD_CHARS: usize = 100;
+const MAX_EMAIL_CHARS: usize = 255;
+const MAX_NAME_CHARS: usize = 100;
+
+/// A user as the room keeps them.
+#[derive(Debug, Clone)]
+pub struct User {
+    pub id: UserId,
+    pub email: String,
+    pub name: String,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    pub role: RoleName,
+    pub groups: Vec<String>,
+    pub email_verified: bool,
+    pub is_active: bool,
+    pub last_login_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What somebody who registers gives, checked.
+#[derive(Debug)]
+pub struct NewUser {
+    pub email: String,
+    pub password: String,
+    pub name: FullName,
+}
+
+/// A name in its three forms; the seeds of the API's clients know it as one or as two parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FullName {
+    pub name: String,
+    pub first: Option<String>,
+    pub last: Option<String>,
+}
+
+impl FullName {
+    /// Fills in the form that was not given. `None` when nothing was.
+    pub fn of(name: Option<&str>, first: Option<&str>, last: Option<&str>) -> Option<Self> {
+        let clean = |part: Option<&str>| part.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned);
+        let (name, first, last) = (clean(name), clean(first), clean(last));
+        if let Some(name) = name {
+            let (head, tail) = name.split_once(' ').unwrap_or((&name, ""));
+            let first = first.or_else(|| Some(head.to_owned()));
+            let last = last.or_else(|| clean(Some(tail)));
+            return Some(Self { name, first, last });
+        }
+        let name = [first.as_deref(), last.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        (!name.is_empty()).then_some(Self { name, first, last })
+    }
+
+    pub fn is_short_enough(&self) -> bool {
+        self.name.chars().count() <= MAX_NAME_CHARS
+    }
+}
+
+/// An address in the form in which it is kept, or `None` when it is none.
+pub fn email(given: &str) -> Option<String> {
+    let email = given.trim().to_lowercase();
+    let (local, domain) = email.rsplit_once('@')?;
+    let plain = |part: &str| !part.is_empty() && part.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '@');
+    let domain_ok = domain.contains('.') && domain.split('.').all(|label| !label.is_empty());
+    (plain(local) && plain(domain) && domain_ok && email.chars().count() <= MAX_EMAIL_CHARS).then_some(email)
+}
+
+/// What keeps `password` from the tenant's policy; nothing when it passes.
+pub fn password_faults(password: &str, policy: &PasswordPolicy) -> Vec<Detail> {
+    let fault = |code, message| Detail::new("password", code, message);
+    let mut faults = vec![];
+    let length = password.chars().count();
+    if length < usize::from(policy.min_length) {
+        faults.push(Detail::new("password", "TOO_SHORT", format!("use at least {} characters", policy.min_length)));
+    }
+    if length > MAX_PASSWORD_CHARS {
+        faults.push(Detail::new("password", "TOO_LONG", format!("use at most {MAX_PASSWORD_CHARS} characters")));
+    }
+    for class in &policy.character_classes {
+        let (has, code, message) = match class {
+            CharacterClass::Lower => (password.chars().any(char::is_lowercase), "NEEDS_LOWER", "use a lower-case letter"),
+            CharacterClass::Upper => (password.chars().any(char::is_uppercase), "NEEDS_UPPER", "use an upper-case letter"),
+            CharacterClass::Digit => (password.chars().any(char::is_numeric), "NEEDS_DIGIT", "use a digit"),
+            CharacterClass::Symbol => {
+                (password.chars().any(|c| !c.is_alphanumeric()), "NEEDS_SYMBOL", "use a character that is no letter and no digit")
+            }
+        };
+        if !has {
+            faults.push(fault(code, message));
+        }
+    }
+    if policy.breached_check && breached(password) {
+        faults.push(fault("BREACHED", "this password is on lists of stolen ones: use another"));
+    }
+    faults
+}
+
+/// The passwords that are tried first everywhere, as far as they would pass a policy at all.
+fn breached(password: &str) -> bool {
+    const LIST: &str = include_str!("breached_passwords.txt");
+    let password = password.to_lowercase();
+    LIST.lines().any(|line| line == password)
+}
+
+/// Which sessions a logout is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogoutScope {
+    /// This session.
+    #[default]
+    Local,
+    /// All of the user's sessions but this.
+    Others,
+    /// All of the user's sessions.
+    #[serde(alias = "global")]
+    All,
+}
+
+/// A refresh token as it is kept.
+#[derive(Debug)]
+pub struct RefreshToken {
+    pub id: uuid::Uuid,
+    pub used_at: Option<Timestamp>,
+    pub expires_at: Timestamp,
+}
+
+/// What can go wrong in this room.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    #[error("a user with this address exists")]
+    EmailTaken,
+    #[error("the tenant has as many users as its quota allows")]
+    QuotaReached,
+    #[error("the password breaks the tenant's policy")]
+    Password(Vec<Detail>),
+    #[error("wrong address or password")]
+    InvalidCredentials,
+    #[error("the address is not verified")]
+    EmailNotVerified,
+    #[error("the refresh token is unknown, expired or of an ended session")]
+    InvalidRefreshToken,
+    #[error("the refresh token was used before")]
+    TokenReused,
+    #[error("the session has ended")]
+    SessionEnded,
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_known_in_all_its_forms() {
+        let name = |n, f, l| FullName::of(n, f, l).map(|name| (name.name, name.first, name.last));
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(name(Some(" Ada Lovelace "), None, None), Some(("Ada Lovelace".into(), some("Ada"), some("Lovelace"))));
+        assert_eq!(name(None, Some("Ada"), Some("Lovelace")), Some(("Ada Lovelace".into(), some("Ada"), some("Lovelace"))));
+        assert_eq!(name(None, Some("Ada"), None), Some(("Ada".into(), some("Ada"), None)));
+        assert_eq!(name(None, Some(" "), None), None);
+    }
+
+    #[test]
+    fn an_address_is_kept_in_lower_case() {
+        assert_eq!(email(" Ada@Example.COM "), Some("ada@example.com".into()));
+        for bad in ["", "ada", "ada@", "@x.y", "a b@x.y", "a@b@x.y", "ada@localhost", "ada@x..y", &format!("{}@x.y", "a".repeat(260))] {
+            assert_eq!(email(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_held_to_the_tenants_policy() {
+        let policy = PasswordPolicy::default();
+        let codes = |password: &str| password_faults(password, &policy).into_iter().map(|f| f.code.into_owned()).collect::<Vec<_>>();
+        assert_eq!(codes("Correct-Horse-7"), Vec::<String>::new());
+        assert_eq!(codes("short"), ["TOO_SHORT", "NEEDS_UPPER", "NEEDS_DIGIT"]);
+        assert_eq!(codes("Password123"), ["BREACHED"]);
+        assert_eq!(codes(&format!("Aa1{}", "x".repeat(98))), ["TOO_LONG"]);
+    }
+}

@@ -1,0 +1,64 @@
+//! What the service stands on, and whether it is there.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+
+use crate::infra::{Clock, Db, Redis};
+
+/// How long a look at the others is good for: `/health` is public, and may not become a way to busy the database.
+const FRESH: SignedDuration = SignedDuration::from_millis(500);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Health {
+    db: Db,
+    redis: Redis,
+    clock: Clock,
+    draining: Arc<AtomicBool>,
+    last: Arc<Mutex<Option<(Timestamp, Standing)>>>,
+}
+
+/// Why something is not there; `None` when it is.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub database: Option<String>,
+    pub redis: Option<String>,
+}
+
+impl Health {
+    pub fn new(db: Db, redis: Redis, clock: Clock) -> Self {
+        Self { db, redis, clock, draining: Arc::default(), last: Arc::default() }
+    }
+
+    /// Looks at all of them at once, or remembers the last look.
+    pub async fn standing(&self) -> Standing {
+        let mut last = self.last.lock().await;
+        let now = self.clock.now();
+        if let Some((at, standing)) = &*last
+            && now.duration_since(*at) < FRESH
+        {
+            return standing.clone();
+        }
+        let (database, redis) = tokio::join!(self.db.check(), self.redis.check());
+        let standing = Standing {
+            database: database.err().map(|error| error.to_string()),
+            redis: redis.err().map(|error| format!("Redis: {error}")),
+        };
+        *last = Some((now, standing.clone()));
+        standing
+    }
+
+    /// From now on the process is not ready: it is about to stop.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,137 @@
+//! PostgreSQL, one tenant at a time.
+//!
+//! Every table with tenant data has forced row-level security on `app.tenant_id`, and a connection leaves this file only
+//! inside a [`TenantTx`], which has set it. So a query without its tenant does not compile, and one that forgets it in its
+//! `WHERE` still sees no other tenant's rows. The setting is local to the transaction: it cannot leak through the pool.
+
+use std::{str::FromStr, time::Duration};
+
+use contract::TenantId;
+use sqlx::{
+    AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction,
+    migrate::{MigrateError, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+/// Waiting longer for a connection than this helps nobody: the caller gets a 503 and may come again.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The migrations that this binary was built with.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pool: PgPool,
+}
+
+/// A transaction that belongs to one tenant. Dropped without [`TenantTx::commit`], it rolls back.
+pub struct TenantTx {
+    tenant: TenantId,
+    tx: Transaction<'static, Postgres>,
+}
+
+impl Db {
+    /// A pool that connects when first asked, so that the process starts (and says on `/readyz` what it waits for) while
+    /// the database is away.
+    pub fn lazy(options: PgConnectOptions, max_connections: u32) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|conn, _| Box::pin(refuse_role_above_row_security(conn)))
+            .connect_lazy_with(options);
+        Self { pool }
+    }
+
+    /// Begins a transaction for `tenant`.
+    pub async fn begin(&self, tenant: TenantId) -> Result<TenantTx, sqlx::Error> {
+        // Both statements in one round trip. The text is safe to compose: a UUID prints as hex digits and dashes.
+        let begin = format!("BEGIN; SELECT set_config('app.tenant_id', '{}', true)", tenant.as_uuid());
+        let tx = self.pool.begin_with(AssertSqlSafe(begin)).await?;
+        Ok(TenantTx { tenant, tx })
+    }
+
+    /// Whether the database answers and has all of this binary's migrations; the message says what is missing.
+    pub async fn check(&self) -> Result<(), DbNotReady> {
+        let mut conn = self.pool.acquire().await?;
+        let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let applied: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM public._sqlx_migrations WHERE success")
+            .fetch_one(&mut *conn)
+            .await
+            .or_else(|error| match error {
+                sqlx::Error::Database(e) if e.code().as_deref() == Some(UNDEFINED_TABLE) => Ok(None),
+                other => Err(other),
+            })?;
+        match applied.unwrap_or_default() {
+            applied if applied >= wanted => Ok(()),
+            applied => Err(DbNotReady::Migrations { applied, wanted }),
+        }
+    }
+
+    pub fn connections(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl TenantTx {
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The connection, for the queries of a `repo`.
+    pub fn conn(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.tx.commit().await
+    }
+}
+
+const UNDEFINED_TABLE: &str = "42P01";
+
+/// Why the database cannot be served from yet.
+#[derive(Debug, thiserror::Error)]
+pub enum DbNotReady {
+    #[error("PostgreSQL: {0}")]
+    Unavailable(#[from] sqlx::Error),
+    #[error("PostgreSQL has migration {applied} of {wanted}: run `tenantry-api migrate`")]
+    Migrations { applied: i64, wanted: i64 },
+}
+
+/// Row-level security does not bind a superuser or a role with BYPASSRLS: no connection of such a role may enter the pool.
+async fn refuse_role_above_row_security(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let (role, above): (String, bool) =
+        sqlx::query_as("SELECT rolname::text, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+            .fetch_one(conn)
+            .await?;
+    if above {
+        let error = format!(
+            "role {role:?} is a superuser or has BYPASSRLS, so row-level security would not separate tenants: \
+             connect as a role with NOSUPERUSER NOBYPASSRLS"
+        );
+        return Err(sqlx::Error::Configuration(error.into()));
+    }
+    Ok(())
+}
+
+/// Reads a connection URL; without one, the `PG*` variables speak.
+pub fn options(url: Option<&str>) -> Result<PgConnectOptions, sqlx::Error> {
+    let options = match url {
+        Some(url) => PgConnectOptions::from_str(url)?,
+        None => PgConnectOptions::new(),
+    };
+    Ok(options.application_name("tenantry-api"))
+}
+
+/// Brings the schema up to this binary. Replicas may call it at once: an advisory lock lets one work.
+pub async fn migrate(options: PgConnectOptions) -> Result<(), MigrateError> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(30)).connect_with(options).await?;
+    MIGRATIONS.run(&pool).await?;
+    pool.close().await;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The management port: probes, metrics, and which revision of which tenant is served. Not for the outside.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::app::App;
+
+/// A caller may wait this long for a revision.
+const LONGEST_WAIT: u64 = 30;
+
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok"))
+        .route("/startupz", get(ready))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/internal/config", get(list_config))
+        .route("/internal/config/{tenant}", get(await_config))
+        .with_state(app)
+}
+
+/// Ready when requests can be answered; the body names what is waited for.
+async fn ready(State(app): State<App>) -> Response {
+    let mut waiting = vec![];
+    if app.health.is_draining() {
+        waiting.push("stopping: requests in flight are finished".to_owned());
+    }
+    if !app.tenants.is_complete() {
+        waiting.push("tenants: no complete set of documents has been loaded yet".to_owned());
+    }
+    // Redis is not waited for: without it sessions are looked up in the database and limits follow their failureMode.
+    waiting.extend(app.health.standing().await.database);
+    if waiting.is_empty() {
+        return (StatusCode::OK, "ok\n").into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready, waiting for:\n- {}\n", waiting.join("\n- "))).into_response()
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    exposition(&app)
+}
+
+/// The OpenMetrics text, with what is measured only when asked.
+pub fn exposition(app: &App) -> Response {
+    let (open, _) = app.db.connections();
+    app.metrics.db_connections.set(open.into());
+    match app.metrics.encode() {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn list_config(State(app): State<App>) -> Json<Value> {
+    let (mut tenants, mut rejected) = (BTreeMap::new(), BTreeMap::new());
+    for report in app.tenants.reports() {
+        if let Some(revision) = &report.revision {
+            tenants.insert(report.tenant.clone(), json!({ "revision": revision, "loadedAt": report.loaded_at }));
+        }
+        if let Some(refusal) = report.rejected {
+            rejected.insert(report.tenant, refusal);
+        }
+    }
+    Json(json!({ "tenants": tenants, "rejected": rejected }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wait {
+    revision: Option<String>,
+    #[serde(default)]
+    wait_seconds: u64,
+}
+
+/// Answers when `revision` is served or refused, or when the time is up.
+async fn await_config(State(app): State<App>, Path(tenant): Path<String>, Query(wait): Query<Wait>) -> Response {
+    if let Some(revision) = &wait.revision {
+        let time = Duration::from_secs(wait.wait_seconds.min(LONGEST_WAIT));
+        // Late or not, what is held then is told.
+        let _ = timeout(time, app.tenants.settled(&tenant, revision)).await;
+    }
+    match app.tenants.report(&tenant) {
+        Some(report) => Json(report).into_response(),
+        None => (StatusCode::NOT_FOUND, Json(json!({ "error": format!("no tenant {tenant:?} here") }))).into_response(),
+    }
+}

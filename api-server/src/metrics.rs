@@ -1,0 +1,124 @@
+//! What Prometheus reads. Labels are of low cardinality: a route's pattern, never a path; no tenant, no user.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::limits::metrics::LimitMetrics;
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    latency: Family<RouteLabels, Histogram>,
+    pub in_flight: Gauge,
+    pub panics: Counter,
+    pub limits: LimitMetrics,
+    pub tenants: Gauge,
+    pub config_loaded: Counter,
+    pub config_rejected: Counter,
+    pub config_source_up: Gauge,
+    pub hash_waiting: Gauge,
+    pub hash_wait: Histogram,
+    pub hash_refused: Counter,
+    pub redis_failures: Counter,
+    pub db_connections: Gauge,
+    pub started_at: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    method: &'static str,
+    route: String,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("tenantry_api");
+        let mut metrics = Self {
+            requests: Family::default(),
+            latency: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 15))),
+            in_flight: Gauge::default(),
+            panics: Counter::default(),
+            limits: LimitMetrics::default(),
+            tenants: Gauge::default(),
+            config_loaded: Counter::default(),
+            config_rejected: Counter::default(),
+            config_source_up: Gauge::default(),
+            hash_waiting: Gauge::default(),
+            hash_wait: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            hash_refused: Counter::default(),
+            redis_failures: Counter::default(),
+            db_connections: Gauge::default(),
+            started_at: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("requests", "Requests answered", metrics.requests.clone());
+        registry.register_with_unit("request_duration", "Time to answer", Unit::Seconds, metrics.latency.clone());
+        registry.register("requests_in_flight", "Requests being worked on", metrics.in_flight.clone());
+        registry.register("panics", "Requests that ended in a panic", metrics.panics.clone());
+        registry.register("tenants", "Tenants known", metrics.tenants.clone());
+        registry.register("config_revisions_loaded", "Tenant documents taken into service", metrics.config_loaded.clone());
+        registry.register("config_rejected", "Tenant documents refused", metrics.config_rejected.clone());
+        registry.register("config_source_up", "Whether the source of documents answers", metrics.config_source_up.clone());
+        registry.register("password_hashes_waiting", "Password hashes in the queue", metrics.hash_waiting.clone());
+        registry.register_with_unit("password_hash_wait", "Time in the queue", Unit::Seconds, metrics.hash_wait.clone());
+        registry.register("password_hashes_refused", "Password hashes that waited too long", metrics.hash_refused.clone());
+        registry.register("redis_failures", "Redis commands that failed", metrics.redis_failures.clone());
+        registry.register("db_connections", "Open database connections", metrics.db_connections.clone());
+        registry.register_with_unit("process_start_time", "Unix time of the start", Unit::Seconds, metrics.started_at.clone());
+        metrics.limits.register(&mut registry);
+        metrics.registry = registry;
+        metrics
+    }
+
+    /// One request was answered.
+    pub fn answered(&self, method: &http::Method, route: &str, status: u16, seconds: f64) {
+        let (method, route) = (known(method), route.to_owned());
+        self.latency.get_or_create(&RouteLabels { method, route: route.clone() }).observe(seconds);
+        self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    }
+
+    /// The OpenMetrics text.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A caller may invent methods; a label may not.
+fn known(method: &http::Method) -> &'static str {
+    match *method {
+        http::Method::GET => "GET",
+        http::Method::POST => "POST",
+        http::Method::PUT => "PUT",
+        http::Method::PATCH => "PATCH",
+        http::Method::DELETE => "DELETE",
+        http::Method::HEAD => "HEAD",
+        http::Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

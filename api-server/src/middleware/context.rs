@@ -1,0 +1,150 @@
+//! The request's id, its log line, its trace and its place in the metrics.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use prometheus_client::metrics::gauge::Gauge;
+use tracing::{Instrument, field::Empty};
+use uuid::Uuid;
+
+use super::Scope;
+use crate::{app::App, settings::Cidr, telemetry};
+
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const MAX_REQUEST_ID: usize = 128;
+
+pub async fn begin(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let _in_flight = InFlight::enter(&app.metrics.in_flight);
+    let scope = Scope::new(
+        request_id(request.headers()),
+        request.uri().path().to_owned(),
+        client_ip(&request, &app.http.trusted_proxies),
+    );
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let span = tracing::info_span!(
+        "request",
+        otel.name = %format_args!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        request.id = scope.request_id(),
+        http.request.method = %method,
+        http.route = route,
+        http.response.status_code = Empty,
+        tenant = Empty,
+        user.id = Empty,
+    );
+    telemetry::continue_trace(&span, request.headers());
+    request.extensions_mut().insert(scope.clone());
+
+    let mut response = next.run(request).instrument(span.clone()).await;
+
+    if let Ok(id) = HeaderValue::from_str(scope.request_id()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    let (status, elapsed) = (response.status(), started.elapsed());
+    app.metrics.answered(&method, route, status.as_u16(), elapsed.as_secs_f64());
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    if let Some(tenant) = scope.tenant() {
+        span.record("tenant", tenant.name.as_str());
+    }
+    if let Some(user) = scope.user() {
+        span.record("user.id", tracing::field::display(user.id));
+    }
+    span.in_scope(|| tracing::info!(duration_ms = elapsed.as_secs_f64() * 1000.0, "answered"));
+    response
+}
+
+/// The caller's id where it is a plain word, so that one id follows a request through several systems; else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let plain = |id: &&str| {
+        (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    given.filter(plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// The peer, or what a trusted proxy says: the last address of `X-Forwarded-For` that is not itself a trusted proxy.
+/// Whatever stands left of it was written by the caller.
+fn client_ip(request: &Request, trusted: &[Cidr]) -> IpAddr {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip().to_canonical());
+    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
+    if !is_trusted(peer) {
+        return peer;
+    }
+    let forwarded = request.headers().get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<_> = forwarded.flat_map(|value| value.split(',')).map(|hop| hop.trim().parse::<IpAddr>()).collect();
+    let mut client = peer;
+    for hop in hops.into_iter().rev() {
+        // What cannot be read was not written by a proxy of ours.
+        let Ok(hop) = hop else { break };
+        client = hop.to_canonical();
+        if !is_trusted(client) {
+            break;
+        }
+    }
+    client
+}
+
+/// Counts a request for as long as it lives, however it ends.
+struct InFlight(Gauge);
+
+impl InFlight {
+    fn enter(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn ip(peer: &str, forwarded: &str) -> String {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let mut request = http::Request::builder().header(FORWARDED_FOR, forwarded).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
+        client_ip(&request, &trusted).to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_may_speak_for_another() {
+        assert_eq!(ip("192.0.2.1", "203.0.113.9"), "192.0.2.1");
+        assert_eq!(ip("10.0.0.1", "203.0.113.9"), "203.0.113.9");
+        assert_eq!(ip("10.0.0.1", "1.1.1.1, 203.0.113.9, 10.0.0.2"), "203.0.113.9");
+        assert_eq!(ip("10.0.0.1", ""), "10.0.0.1");
+        assert_eq!(ip("10.0.0.1", "203.0.113.9, nonsense"), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_request_id_is_taken_over_when_it_is_a_plain_word() {
+        let id = |given: &str| request_id(&HeaderMap::from_iter([(REQUEST_ID, given.parse().unwrap())]));
+        assert_eq!(id("trace-1.a_B"), "trace-1.a_B");
+        for bad in ["", "a b", "<script>", &"x".repeat(129)] {
+            assert_ne!(id(bad), bad);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What a request passes on its way in, and an answer on its way out. One page, in order, with the reasons.
+//!
+//! | # | layer | why it stands here |
+//! |---|---|---|
+//! | 1 | [`context`] | outermost: every answer, even of a panic, has a request id, a log line and a place in the metrics |
+//! | 2 | [`answer`] | writes the bodies of all that is within, so errors of every layer have one shape |
+//! | 3 | [`panics`] | within `answer`, so that a panic becomes an ordinary 500; outside of all that could panic |
+//! | 4 | [`tenant`] | before anything that has a tenant's policy: CORS, sessions, limits |
+//! | 5 | [`cors`] | after the tenant, whose list it is; before the session, since a preflight carries no token |
+//! | 6 | [`session`] | before the limits, which count signed-in users by id and others by address |
+//! | 7 | [`rate_limit`] | last before the handler: what is refused above costs nobody their allowance |
+
+use axum::{Router, middleware::from_fn_with_state};
+use tower_http::limit::RequestBodyLimitLayer;
+
+use crate::app::App;
+
+mod answer;
+mod context;
+mod cors;
+mod panics;
+mod rate_limit;
+mod scope;
+mod session;
+mod tenant;
+
+pub use scope::Scope;
+pub use session::bearer;
+
+/// Bodies are read into memory: more than this is refused before that.
+const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
+
+/// Routes that belong to a tenant. The last layer named is the outermost.
+pub fn tenant_stack(router: Router<App>, app: &App) -> Router<App> {
+    router
+        .layer(from_fn_with_state(app.clone(), rate_limit::limit))
+        .layer(from_fn_with_state(app.clone(), session::authenticate))
+        .layer(from_fn_with_state(app.clone(), cors::share))
+        .layer(from_fn_with_state(app.clone(), tenant::find))
+}
+
+/// Every route.
+pub fn outer_stack(router: Router<App>, app: &App) -> Router<App> {
+    router
+        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
+        .layer(panics::layer(app))
+        .layer(from_fn_with_state(app.clone(), answer::write))
+        .layer(from_fn_with_state(app.clone(), context::begin))
+}

@@ -1,0 +1,56 @@
+//! Every route on one page, grouped by who calls it.
+//!
+//! Routes exist only through [`OpenApiRouter`], so that the document and the server cannot drift apart.
+
+use axum::{Router, response::IntoResponse};
+use http::StatusCode;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{app::App, error::ApiError, features, middleware, openapi};
+
+/// The prefix of the API; [`ALIAS`] means the same.
+pub const PREFIX: &str = "/api/v1";
+pub const ALIAS: &str = "/api";
+
+/// What frontends call, without the prefix.
+fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(features::auth::router()).merge(features::users::router())
+}
+
+/// What is found at the root of a tenant's host.
+fn at_root() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(features::auth::well_known())
+}
+
+/// What every host has, tenant or not.
+fn everywhere() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(features::health::router())
+}
+
+/// The document of all routes.
+pub fn document() -> OpenApi {
+    let all = OpenApiRouter::with_openapi(openapi::base()).merge(everywhere()).merge(at_root()).nest(PREFIX, api());
+    openapi::finish(all.into_openapi())
+}
+
+/// The server's main port.
+pub fn router(app: App) -> Router {
+    let tenants = Router::new()
+        .merge(at_root())
+        .nest(PREFIX, api().into())
+        .nest(ALIAS, Router::from(api()).merge(at_root()))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed);
+    let all = middleware::tenant_stack(tenants, &app).merge(everywhere()).merge(openapi::pages());
+    middleware::outer_stack(all, &app).with_state(app)
+}
+
+async fn not_found() -> impl IntoResponse {
+    ApiError::not_found("There is nothing at this path: see /docs")
+}
+
+async fn method_not_allowed() -> impl IntoResponse {
+    let message = "This path does not take this method: see the header Allow";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
+}

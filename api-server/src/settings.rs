@@ -1,0 +1,222 @@
+//! What the process is told at start. Every flag can be given as the environment variable that `--help` names.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The stateless HTTP API of a Tenantry platform.
+#[derive(Debug, Parser)]
+#[command(name = "tenantry-api", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer requests until SIGTERM.
+    Serve(Box<Serve>),
+    /// Bring the database schema up to this version, then exit.
+    Migrate(Migrate),
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub database: Database,
+
+    /// Redis, as redis://… or rediss://…
+    #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
+    pub redis_url: String,
+
+    #[command(flatten)]
+    pub tenants: TenantSource,
+
+    #[command(flatten)]
+    pub http: Http,
+
+    #[command(flatten)]
+    pub log: Log,
+}
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    pub database: Database,
+
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// The database; without a URL, PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD and PGSSLMODE speak.
+#[derive(Debug, Args)]
+pub struct Database {
+    /// PostgreSQL, as postgres://…; its role must be bound by row-level security.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Connections of this process at most.
+    #[arg(long, env = "TENANTRY_DATABASE_CONNECTIONS", default_value_t = 16)]
+    pub database_connections: u32,
+}
+
+/// Where the tenants come from.
+#[derive(Debug, Args)]
+pub struct TenantSource {
+    /// The Platform that this process belongs to.
+    #[arg(long, env = "TENANTRY_PLATFORM", default_value = "")]
+    pub platform: String,
+
+    /// The namespace of the Platform.
+    #[arg(long, env = "TENANTRY_NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// The name of this pod, for the log.
+    #[arg(long, env = "TENANTRY_POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// Read documents (*.json) from this folder in place of Kubernetes.
+    #[arg(long, env = "TENANTRY_CONFIG_DIR")]
+    pub config_dir: Option<PathBuf>,
+
+    /// Where the last good documents are kept, so that a start needs no control plane.
+    #[arg(long, env = "TENANTRY_CACHE_DIR", default_value = "/var/cache/tenantry")]
+    pub cache_dir: PathBuf,
+
+    /// The file with the 32 bytes that open sealed credentials.
+    #[arg(long, env = "TENANTRY_SEALING_KEY_FILE", default_value = "/etc/tenantry/sealing-key/key")]
+    pub sealing_key_file: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Http {
+    #[arg(long, env = "TENANTRY_BIND_ADDRESS", default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+
+    /// Requests of the tenants.
+    #[arg(long, env = "TENANTRY_PORT", default_value_t = 8080)]
+    pub port: u16,
+
+    /// Probes, metrics and the loaded revisions; not for the outside.
+    #[arg(long, env = "TENANTRY_MANAGEMENT_PORT", default_value_t = 9090)]
+    pub management_port: u16,
+
+    /// Whether the header X-Tenant may name the tenant; else the host does, alone.
+    #[arg(long, env = "TENANTRY_TENANT_HEADER", value_enum, default_value_t = TenantHeader::Refused)]
+    pub tenant_header: TenantHeader,
+
+    /// Seconds between "not ready" and the end of accepting, for load balancers to notice.
+    #[arg(long, env = "TENANTRY_DRAIN_SECONDS", default_value_t = 5)]
+    pub drain_seconds: u64,
+
+    /// Networks (CIDR, comma-separated) whose X-Forwarded-For and X-Forwarded-Proto count.
+    #[arg(long, env = "TENANTRY_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<Cidr>,
+
+    /// Password hashes worked on at once; each takes the tenant's argon2 memory. 0 means half of the cores.
+    #[arg(long, env = "TENANTRY_HASH_THREADS", default_value_t = 0)]
+    pub hash_threads: usize,
+}
+
+impl Http {
+    pub fn address(&self) -> SocketAddr {
+        (self.bind_address, self.port).into()
+    }
+
+    pub fn management_address(&self) -> SocketAddr {
+        (self.bind_address, self.management_port).into()
+    }
+
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TenantHeader {
+    Refused,
+    Allowed,
+}
+
+#[derive(Debug, Args)]
+pub struct Log {
+    /// A level, or a filter such as `info,sqlx=warn`.
+    #[arg(long, env = "TENANTRY_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+
+    #[arg(long, env = "TENANTRY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+
+    /// Where traces go (OTLP over HTTP); none are made without it.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+/// A network: all addresses that begin with the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    network: u128,
+    mask: u128,
+    v4: bool,
+}
+
+impl Cidr {
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        ip.is_ipv4() == self.v4 && bits(ip) & self.mask == self.network
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a network: use CIDR notation such as 10.0.0.0/8 or fd00::/8");
+        let (ip, length) = match text.split_once('/') {
+            Some((ip, length)) => (ip, Some(length.parse::<u32>().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let ip: IpAddr = ip.trim().parse().map_err(|_| wrong())?;
+        let width = if ip.is_ipv4() { 32 } else { 128 };
+        let length = length.unwrap_or(width);
+        let host_bits = width.checked_sub(length).ok_or_else(wrong)?;
+        let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
+        Ok(Self { network: bits(ip) & mask, mask, v4: ip.is_ipv4() })
+    }
+}
+
+fn bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_addresses_and_no_others() {
+        let holds = |network: &str, ip: &str| network.parse::<Cidr>().unwrap().contains(ip.parse().unwrap());
+        assert!(holds("10.0.0.0/8", "10.1.2.3") && holds("10.0.0.0/8", "::ffff:10.1.2.3"));
+        assert!(holds("0.0.0.0/0", "203.0.113.1") && holds("fd00::/8", "fd12::1") && holds("192.0.2.1", "192.0.2.1"));
+        assert!(!holds("10.0.0.0/8", "11.0.0.0") && !holds("0.0.0.0/0", "::1") && !holds("192.0.2.1", "192.0.2.2"));
+        for bad in ["", "10.0.0.0/33", "10.0.0/8", "x/8", "::/129", "10.0.0.0/"] {
+            assert!(bad.parse::<Cidr>().unwrap_err().contains("use CIDR notation"), "{bad}");
+        }
+    }
+}

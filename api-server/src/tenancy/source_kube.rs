@@ -1,0 +1,97 @@
+//! Documents from Kubernetes: one watch on the labelled ConfigMaps of the platform's namespace.
+
+use std::{pin::pin, sync::Arc};
+
+use contract::names;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client, ResourceExt,
+    runtime::{WatchStreamExt, watcher, watcher::Event},
+};
+use tokio::task::spawn_blocking;
+
+use super::{cache::Cache, tenants::Found};
+use crate::app::App;
+
+/// Follows the documents until the process ends. The watcher lists again by itself when its watch grows too old, and
+/// waits longer and longer while the control plane is away.
+pub async fn run(app: App, client: Client, namespace: &str, platform: &str, cache: Cache) {
+    let documents = Api::<ConfigMap>::namespaced(client, namespace);
+    let config = watcher::Config::default().labels(&names::document_selector(platform));
+    let mut events = pin!(watcher(documents, config).default_backoff());
+    let mut listed = vec![];
+    while let Some(event) = events.next().await {
+        app.metrics.config_source_up.set(i64::from(event.is_ok()));
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => listed.extend(found(object)),
+            Ok(Event::InitDone) => {
+                let all = std::mem::take(&mut listed);
+                tracing::info!(tenants = all.len(), "complete set of tenants loaded");
+                app.tenants.replace(&all);
+                store(&cache, move |cache| cache.replace(&all)).await;
+            }
+            Ok(Event::Apply(object)) => {
+                if let Some(found) = found(object)
+                    && app.tenants.apply(&found)
+                {
+                    store(&cache, move |cache| cache.keep(&found)).await;
+                }
+            }
+            Ok(Event::Delete(object)) => {
+                if let Some(tenant) = tenant_of(&object) {
+                    tracing::info!(tenant, "tenant is gone");
+                    app.tenants.remove(&tenant);
+                    store(&cache, move |cache| cache.forget(&tenant)).await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control plane does not answer, the last good documents go on");
+                start_from_cache(&app, &cache).await;
+            }
+        }
+    }
+}
+
+/// With the control plane away at the start, what was good last time is good enough.
+pub async fn start_from_cache(app: &App, cache: &Cache) {
+    if app.tenants.is_complete() {
+        return;
+    }
+    let from = cache.clone();
+    match spawn_blocking(move || from.load()).await {
+        Ok(Ok(Some(all))) => {
+            tracing::warn!(tenants = all.len(), "started from the last good documents on disk");
+            app.tenants.replace(&all);
+        }
+        Ok(Ok(None)) => tracing::warn!("no complete set of documents on disk either"),
+        Ok(Err(error)) => tracing::error!(%error, "TENANTRY_CACHE_DIR cannot be read"),
+        Err(error) => tracing::error!(%error, "the documents on disk could not be read"),
+    }
+}
+
+fn found(object: ConfigMap) -> Option<Found> {
+    let tenant = tenant_of(&object)?;
+    let revision = object.annotations().get(names::ANNOTATION_REVISION).cloned();
+    // Without the key the text is empty, and so refused with a reason under the tenant's name.
+    let text = object.data.and_then(|mut data| data.remove(names::DOCUMENT_KEY)).unwrap_or_default();
+    Some(Found { tenant, revision, text })
+}
+
+fn tenant_of(object: &ConfigMap) -> Option<String> {
+    let tenant = object.labels().get(names::LABEL_TENANT).cloned();
+    if tenant.is_none() {
+        tracing::error!(config_map = object.name_any(), "document without the label {}: ignored", names::LABEL_TENANT);
+    }
+    tenant
+}
+
+/// A disk that fails costs the next start its head start, nothing now.
+async fn store(cache: &Cache, write: impl FnOnce(&Cache) -> std::io::Result<()> + Send + 'static) {
+    let cache = Arc::new(cache.clone());
+    let written = spawn_blocking(move || write(&cache)).await.map_err(std::io::Error::other).and_then(|written| written);
+    if let Err(error) = written {
+        tracing::warn!(%error, "TENANTRY_CACHE_DIR cannot be written");
+    }
+}

@@ -1,0 +1,230 @@
+//! The index: tenants by host and by name, read on every request, written when a document arrives.
+//!
+//! Readers take no lock: they load a pointer to persistent maps. A writer changes a few nodes and swaps the pointer, so
+//! one change among ten thousand tenants costs what one change among ten does, and host and content change in one step.
+
+use std::{collections::HashSet, sync::Arc};
+
+use arc_swap::ArcSwap;
+use contract::{Revision, seal::SealingKey};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use rpds::HashTrieMapSync;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::{TenantSnapshot, snapshot::Rejection};
+use crate::{infra::Clock, metrics::Metrics};
+
+/// All tenants of this process.
+pub struct Tenants {
+    index: ArcSwap<Index>,
+    /// One writer at a time.
+    writer: Mutex<()>,
+    /// Whether a complete set has arrived; before that, a missing tenant may be one that was not read yet.
+    complete: watch::Sender<bool>,
+    /// Raised with every change, for those who wait for a revision.
+    changes: watch::Sender<u64>,
+    key: SealingKey,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Clone, Default)]
+struct Index {
+    by_name: HashTrieMapSync<String, Entry>,
+    by_host: HashTrieMapSync<String, Arc<TenantSnapshot>>,
+}
+
+/// What is known of one tenant.
+#[derive(Clone, Default)]
+struct Entry {
+    serving: Option<Arc<TenantSnapshot>>,
+    rejected: Option<Arc<Rejected>>,
+}
+
+/// A document that was refused, until a good one takes its place.
+#[derive(Debug, Serialize)]
+pub struct Rejected {
+    /// As written beside the document: its content could not be trusted to say.
+    pub revision: Option<String>,
+    pub error: String,
+}
+
+/// A document as a source found it.
+#[derive(Debug)]
+pub struct Found {
+    /// The tenant whose place it stands in: from the label, or the file's name.
+    pub tenant: String,
+    /// From the annotation, where there is one.
+    pub revision: Option<String>,
+    pub text: String,
+}
+
+/// What this process holds of one tenant.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub tenant: String,
+    pub revision: Option<Revision>,
+    pub loaded_at: Option<Timestamp>,
+    pub rejected: Option<Arc<Rejected>>,
+}
+
+impl Report {
+    /// Whether `revision` has been dealt with: it is served, or it was refused.
+    pub fn settles(&self, revision: &str) -> bool {
+        let rejected = self.rejected.as_ref().and_then(|rejected| rejected.revision.as_deref());
+        self.revision.as_ref().map(Revision::as_str) == Some(revision) || rejected == Some(revision)
+    }
+}
+
+impl Tenants {
+    pub fn new(key: SealingKey, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let (complete, changes) = (watch::Sender::new(false), watch::Sender::new(0));
+        Self { index: ArcSwap::default(), writer: Mutex::new(()), complete, changes, key, clock, metrics }
+    }
+
+    pub fn by_host(&self, host: &str) -> Option<Arc<TenantSnapshot>> {
+        self.index.load().by_host.get(host).cloned()
+    }
+
+    pub fn by_name(&self, name: &str) -> Option<Arc<TenantSnapshot>> {
+        self.index.load().by_name.get(name)?.serving.clone()
+    }
+
+    /// Takes in one document. False when it was refused; the tenant then goes on with what it had.
+    pub fn apply(&self, found: &Found) -> bool {
+        self.change(|index| self.take_in(index, found))
+    }
+
+    /// Forgets a tenant: its Tenant is gone.
+    pub fn remove(&self, tenant: &str) {
+        self.change(|index| index.remove(tenant));
+    }
+
+    /// Takes in a complete set: a tenant that is not in it is forgotten. From now on the process may be ready.
+    pub fn replace(&self, all: &[Found]) {
+        self.change(|index| {
+            let names: HashSet<&str> = all.iter().map(|found| found.tenant.as_str()).collect();
+            let gone: Vec<_> = index.by_name.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
+            for name in gone {
+                index.remove(&name);
+            }
+            for found in all {
+                self.take_in(index, found);
+            }
+        });
+        self.complete.send_replace(true);
+    }
+
+    /// Whether a complete set has arrived.
+    pub fn is_complete(&self) -> bool {
+        *self.complete.borrow()
+    }
+
+    /// What is held of one tenant; `None` when there is no such tenant.
+    pub fn report(&self, name: &str) -> Option<Report> {
+        self.index.load().by_name.get(name).map(|entry| entry.report(name))
+    }
+
+    pub fn reports(&self) -> Vec<Report> {
+        self.index.load().by_name.iter().map(|(name, entry)| entry.report(name)).collect()
+    }
+
+    /// Waits until `revision` of a tenant has been dealt with. The caller sets the time limit.
+    pub async fn settled(&self, name: &str, revision: &str) {
+        let mut changes = self.changes.subscribe();
+        // The sender lives as long as `self`, so the wait ends by what is waited for alone.
+        while !self.report(name).is_some_and(|report| report.settles(revision)) && changes.changed().await.is_ok() {}
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+        let _one_writer = self.writer.lock();
+        let mut index = Index::clone(&self.index.load());
+        let outcome = change(&mut index);
+        self.metrics.tenants.set(i64::try_from(index.by_name.size()).unwrap_or(i64::MAX));
+        self.index.store(Arc::new(index));
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        outcome
+    }
+
+    fn take_in(&self, index: &mut Index, found: &Found) -> bool {
+        let mut entry = index.by_name.get(&found.tenant).cloned().unwrap_or_default();
+        let taken = match self.compile(found) {
+            Ok(new) => {
+                if entry.serving.as_ref().is_none_or(|old| old.revision != new.revision) {
+                    tracing::info!(tenant = found.tenant, revision = %new.revision, "serving a new revision");
+                    self.metrics.config_loaded.inc();
+                }
+                let new = Arc::new(new);
+                index.rehost(entry.serving.as_deref(), Some(&new));
+                entry = Entry { serving: Some(new), rejected: None };
+                true
+            }
+            Err(rejection) => {
+                let error = rejection.to_string();
+                tracing::error!(tenant = found.tenant, revision = found.revision, error, "document refused, the last good one goes on");
+                self.metrics.config_rejected.inc();
+                entry.rejected = Some(Arc::new(Rejected { revision: found.revision.clone(), error }));
+                false
+            }
+        };
+        index.by_name.insert_mut(found.tenant.clone(), entry);
+        taken
+    }
+
+    fn compile(&self, found: &Found) -> Result<TenantSnapshot, Rejection> {
+        let snapshot = TenantSnapshot::compile(&found.text, &self.key, self.clock.now())?;
+        if snapshot.name.as_str() != found.tenant {
+            return Err(Rejection::Misplaced { expected: found.tenant.clone(), found: snapshot.name.to_string() });
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Index {
+    fn remove(&mut self, tenant: &str) {
+        if let Some(entry) = self.by_name.get(tenant).cloned() {
+            self.by_name.remove_mut(tenant);
+            self.rehost(entry.serving.as_deref(), None);
+        }
+    }
+
+    /// Gives up the hosts of `old` and takes those of `new`. A host that another tenant holds stays there (the operator
+    /// decides who may claim it; here only one can be served while the documents of a move arrive one by one), and a host
+    /// that becomes free goes to a tenant that has been waiting for it.
+    fn rehost(&mut self, old: Option<&TenantSnapshot>, new: Option<&Arc<TenantSnapshot>>) {
+        let kept = |host| new.is_some_and(|new| new.hostnames.contains(host));
+        for host in old.iter().flat_map(|old| &old.hostnames).filter(|host| !kept(host)) {
+            let held = self.by_host.get(host.as_str()).is_some_and(|held| old.is_some_and(|old| held.id == old.id));
+            if held {
+                self.by_host.remove_mut(host.as_str());
+                let waiting = self.by_name.values().filter_map(|entry| entry.serving.as_ref());
+                let waiting = waiting.filter(|tenant| old.is_none_or(|old| tenant.id != old.id));
+                if let Some(next) = waiting.filter(|tenant| tenant.hostnames.contains(host)).min_by_key(|t| &t.name).cloned() {
+                    self.by_host.insert_mut(host.to_string(), next);
+                }
+            }
+        }
+        for (host, new) in new.iter().flat_map(|new| new.hostnames.iter().map(move |host| (host, *new))) {
+            match self.by_host.get(host.as_str()) {
+                Some(holder) if holder.id != new.id => {
+                    tracing::warn!(%host, holder = %holder.name, claimant = %new.name, "host is claimed twice, its holder keeps it");
+                }
+                _ => self.by_host.insert_mut(host.to_string(), Arc::clone(new)),
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn report(&self, name: &str) -> Report {
+        Report {
+            tenant: name.to_owned(),
+            revision: self.serving.as_ref().map(|snapshot| snapshot.revision.clone()),
+            loaded_at: self.serving.as_ref().map(|snapshot| snapshot.loaded_at),
+            rejected: self.rejected.clone(),
+        }
+    }
+}
