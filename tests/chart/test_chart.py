@@ -3,6 +3,7 @@
 import re
 import tarfile
 
+import cel
 import helm_python
 import pytest
 
@@ -234,6 +235,15 @@ def test_the_platform_is_created_word_for_word_and_kept():
     assert platform["metadata"]["namespace"] == "payments"
     assert platform["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert "Platform" not in kinds(rendered("default"))
+
+
+@pytest.mark.parametrize(("spec", "allowed"), [({}, True), ({"deletionProtection": False}, True), ({"deletionProtection": True}, False)])
+def test_a_protected_tenant_is_not_deleted_and_says_how_it_could_be(spec, allowed):
+    rule, = only(rendered("default"), "ValidatingAdmissionPolicy")["spec"]["validations"]
+    tenant = {"oldObject": {"metadata": {"name": "acme"}, "spec": spec}}
+    assert cel.evaluate(rule["expression"], tenant) is allowed
+    assert cel.evaluate(rule["messageExpression"], tenant) == (
+        "tenant acme is protected from deletion; set spec.deletionProtection to false first")
 
 
 def test_deletion_protection_reads_a_field_that_exists_and_stays_where_the_operator_works():
