@@ -91,6 +91,15 @@ def test_the_build_gets_every_package_and_no_litter():
         assert ignored(litter), litter
 
 
+def test_every_file_that_the_sources_include_is_sent():
+    included = [(path, file) for package in ("api-server", "operator", "crds") for path in (ROOT / package).rglob("*.rs")
+                for file in re.findall(r'include_(?:str|bytes)!\("([^"]+)"\)', path.read_text())]
+    for path, file in included:
+        target = (path.parent / file).resolve()
+        assert target.exists(), f"{path} includes {file}"
+        assert not ignored(target.relative_to(ROOT).as_posix()), f"{path} includes {file}, which .dockerignore leaves out"
+
+
 @pytest.mark.parametrize(("stage", "binary"), TARGETS.items())
 def test_each_image_is_one_static_binary_for_a_user_that_is_nobody(stage, binary):
     base, _ = stages()[stages()[stage][0]]
