@@ -105,6 +105,8 @@ pub mod reasons {
     pub const DEPENDENCY_MISSING: &str = "DependencyMissing";
     pub const UNREACHABLE: &str = "Unreachable";
     pub const AS_DECLARED: &str = "AsDeclared";
+    /// The spec asks for what this version cannot do.
+    pub const NOT_SUPPORTED: &str = "NotSupported";
 }
 
 /// The condition of this type, if the status has it.

@@ -33,7 +33,8 @@ pub fn definition<K: CustomResourceExt>() -> CustomResourceDefinition {
 /// Rewrites a schema and everything below it:
 /// - the formats of Rust's unsigned integers, which the API server warns about, become those of the next larger signed one;
 /// - `nullable` goes: an explicit `null` then means "left out", gets its default, and never meets a CEL rule;
-/// - a description is one paragraph per paragraph, not one line per line of source.
+/// - a description is one line per paragraph, not one per line of source, and that of quantities, which is the grammar of
+///   all of them, becomes an example.
 fn rewrite(schema: &mut JSONSchemaProps) {
     schema.format = schema.format.take().map(|format| match format.as_str() {
         "uint8" | "uint16" => "int32".to_owned(),
@@ -41,7 +42,11 @@ fn rewrite(schema: &mut JSONSchemaProps) {
         _ => format,
     });
     schema.nullable = None;
-    schema.description = schema.description.take().map(|text| reflow(&text));
+    schema.description = if schema.x_kubernetes_int_or_string == Some(true) {
+        Some("Quantity, such as `500m` or `256Mi`.".to_owned())
+    } else {
+        schema.description.take().map(|text| reflow(&text))
+    };
     for property in schema.properties.iter_mut().flatten().map(|(_, property)| property) {
         rewrite(property);
     }

@@ -34,8 +34,7 @@ use crate::refs::TargetRef;
     printcolumn(name = "Message", type_ = "string", priority = 1,
         json_path = ".status.conditions[?(@.type=='Ready')].message"),
     validation = Rule::new("self.metadata.name.size() <= 50")
-        .message("metadata.name must be at most 50 characters long, because other names are made from it")
-        .field_path(".metadata.name"),
+        .message("metadata.name must be at most 50 characters long, because other names are made from it"),
     cel
 )]
 #[serde(rename_all = "camelCase")]

@@ -36,8 +36,7 @@ use crate::refs::{HOSTNAME, PlatformRef, SecretRef, URL};
     printcolumn(name = "Message", type_ = "string", priority = 1,
         json_path = ".status.conditions[?(@.type=='Ready')].message"),
     validation = Rule::new("self.metadata.name.size() <= 50 && !self.metadata.name.contains('.')")
-        .message("metadata.name must be at most 50 characters long and have no dot, because Secrets and labels are named after it")
-        .field_path(".metadata.name"),
+        .message("metadata.name must be at most 50 characters long and have no dot, because Secrets and labels are named after it"),
     cel
 )]
 #[serde(rename_all = "camelCase")]

@@ -54,8 +54,7 @@ use crate::refs::{SecretKeyRef, URL};
     printcolumn(name = "Message", type_ = "string", priority = 1,
         json_path = ".status.conditions[?(@.type=='Ready')].message"),
     validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z][-a-z0-9]*$')")
-        .message("metadata.name must be at most 50 characters long, begin with a letter and have no dot, because Services are named after it")
-        .field_path(".metadata.name"),
+        .message("metadata.name must be at most 50 characters long, begin with a letter and have no dot, because Services are named after it"),
     cel
 )]
 #[serde(rename_all = "camelCase")]
