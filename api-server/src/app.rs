@@ -6,7 +6,11 @@ use contract::seal::SealingKey;
 use jiff::Timestamp;
 
 use crate::{
-    features::{auth::Auth, health::Health},
+    features::{
+        auth::Auth,
+        health::Health,
+        payments::{Payments, Transport},
+    },
     infra::{Clock, Db, Redis},
     limits::RateLimiter,
     metrics::Metrics,
@@ -29,6 +33,7 @@ pub struct Parts {
     pub health: Health,
     pub limiter: RateLimiter,
     pub auth: Auth,
+    pub payments: Payments,
     pub started_at: Timestamp,
 }
 
@@ -40,17 +45,20 @@ pub struct Foundation {
     pub redis: Redis,
     pub sealing_key: SealingKey,
     pub metrics: Arc<Metrics>,
+    /// Reaches the payment providers.
+    pub transport: Transport,
 }
 
 impl App {
     pub fn new(foundation: Foundation) -> Self {
-        let Foundation { http, clock, db, redis, sealing_key, metrics } = foundation;
+        let Foundation { http, clock, db, redis, sealing_key, metrics, transport } = foundation;
         let started_at = clock.now();
         let tenants = Tenants::new(sealing_key, clock.clone(), Arc::clone(&metrics));
         let health = Health::new(db.clone(), redis.clone(), clock.clone());
         let limiter = RateLimiter::new(redis.clone(), clock.clone(), metrics.limits.clone());
         let auth = Auth::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics), &http);
-        Self(Arc::new(Parts { http, clock, metrics, db, redis, tenants, health, limiter, auth, started_at }))
+        let payments = Payments::new(db.clone(), clock.clone(), transport, metrics.payments.clone());
+        Self(Arc::new(Parts { http, clock, metrics, db, redis, tenants, health, limiter, auth, payments, started_at }))
     }
 }
 

@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::limits::metrics::LimitMetrics;
+use crate::{features::payments::metrics::PaymentMetrics, limits::metrics::LimitMetrics};
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -23,6 +23,7 @@ pub struct Metrics {
     pub in_flight: Gauge,
     pub panics: Counter,
     pub limits: LimitMetrics,
+    pub payments: PaymentMetrics,
     pub tenants: Gauge,
     pub config_loaded: Counter,
     pub config_rejected: Counter,
@@ -57,6 +58,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             panics: Counter::default(),
             limits: LimitMetrics::default(),
+            payments: PaymentMetrics::default(),
             tenants: Gauge::default(),
             config_loaded: Counter::default(),
             config_rejected: Counter::default(),
@@ -84,6 +86,7 @@ impl Metrics {
         registry.register("db_connections", "Open database connections", metrics.db_connections.clone());
         registry.register_with_unit("process_start_time", "Unix time of the start", Unit::Seconds, metrics.started_at.clone());
         metrics.limits.register(&mut registry);
+        metrics.payments.register(&mut registry);
         metrics.registry = registry;
         metrics
     }

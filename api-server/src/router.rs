@@ -15,7 +15,11 @@ pub const ALIAS: &str = "/api";
 
 /// What frontends call, without the prefix.
 fn api() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(features::auth::router()).merge(features::users::router())
+    OpenApiRouter::new()
+        .merge(features::auth::router())
+        .merge(features::users::router())
+        .merge(features::payments::router())
+        .merge(features::payments::webhooks())
 }
 
 /// What is found at the root of a tenant's host.
@@ -25,7 +29,7 @@ fn at_root() -> OpenApiRouter<App> {
 
 /// What every host has, tenant or not.
 fn everywhere() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(features::health::router())
+    OpenApiRouter::new().merge(features::health::router()).merge(features::payments::named_webhooks())
 }
 
 /// The document of all routes.

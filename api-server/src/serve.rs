@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     app::{App, Foundation},
+    features::payments::Transport,
     infra::{Clock, Db, Redis, db},
     management,
     metrics::Metrics,
@@ -80,6 +81,7 @@ fn build(settings: &Serve) -> anyhow::Result<App> {
         clock,
         sealing_key,
         metrics: Arc::new(metrics),
+        transport: Transport::new(Transport::PAUSE).context("no TLS for calls to payment providers")?,
     }))
 }
 
