@@ -1,0 +1,159 @@
+//! Everything that one Tenant's configuration is made of, as it stood at one moment: from the shelves what the watches
+//! told, from the API server the few values that are not kept in memory.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use contract::names::{SEALING_KEY, config_map, sealing_key_secret};
+use crds::{
+    PaymentProvider, Platform, RateLimitPolicy, RoleBinding, SecretKeyRef, Tenant,
+    conditions::reasons::{PLATFORM_AMBIGUOUS, PLATFORM_NOT_FOUND},
+};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Resource, ResourceExt};
+
+use super::signing_key::{self, SigningKeys};
+use crate::{
+    context::Ctx,
+    error::{Doing, ReconcileError},
+    render::{problem::Problem, secrets::Secrets},
+    stores::{Key, Stores},
+};
+
+/// Each list is oldest first, which is the order in which claims are honoured.
+#[derive(Clone)]
+pub struct Dereferenced {
+    pub tenant: Arc<Tenant>,
+    pub platform: Result<Arc<Platform>, Problem>,
+    /// Tenants of the same Platform, this one among them, that ask for one of its hostnames.
+    pub claimants: Vec<Arc<Tenant>>,
+    pub bindings: Vec<Arc<RoleBinding>>,
+    pub providers: Vec<Arc<PaymentProvider>>,
+    /// Those of the Platform and those of the Tenant.
+    pub policies: Vec<Arc<RateLimitPolicy>>,
+    /// Names of this namespace's providers and policies that cannot be read as their kind.
+    pub unreadable_providers: BTreeSet<String>,
+    pub unreadable_policies: BTreeSet<String>,
+    pub secrets: Secrets,
+    pub signing_keys: SigningKeys,
+    /// The ConfigMap with the document that the API serves from now.
+    pub stored: Option<ConfigMap>,
+}
+
+pub async fn dereference(ctx: &Ctx, tenant: Arc<Tenant>) -> Result<Dereferenced, ReconcileError> {
+    let stores = &ctx.stores;
+    let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
+    let of_tenant = Key::Tenant(namespace.clone(), name.clone());
+    let platform = platform(stores, &tenant);
+    let providers = alive(stores.payment_providers.find(&of_tenant));
+    let mut policies = stores.rate_limit_policies.find(&of_tenant);
+    if let Ok(platform) = &platform {
+        policies.extend(
+            stores
+                .rate_limit_policies
+                .find(&Key::Platform(namespace.clone(), platform.name_any())),
+        );
+    }
+
+    let mut wanted: BTreeSet<String> = providers
+        .iter()
+        .flat_map(|provider| provider.spec.secret_keys())
+        .map(|key| key.name.clone())
+        .collect();
+    wanted.extend(
+        tenant
+            .spec
+            .auth
+            .signing
+            .secret_ref
+            .iter()
+            .map(|reference| reference.name.clone()),
+    );
+    wanted.extend(platform.iter().map(|platform| sealing_key(platform).name));
+    let configs: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &namespace);
+    let document = config_map(&name);
+    let signing_keys = async {
+        match &platform {
+            Ok(platform) => signing_key::ensure(ctx, &tenant, &platform.name_any()).await,
+            Err(_) => Ok(SigningKeys::default()),
+        }
+    };
+    let (secrets, signing_keys, stored) = tokio::try_join!(read(ctx, &namespace, wanted), signing_keys, async {
+        configs
+            .get_opt(&document)
+            .await
+            .doing(|| format!("read ConfigMap {namespace}/{document}"))
+    },)?;
+    Ok(Dereferenced {
+        claimants: claimants(stores, &tenant, platform.as_deref().ok()),
+        bindings: alive(stores.role_bindings.find(&of_tenant)),
+        providers,
+        policies: alive(policies),
+        unreadable_providers: BTreeSet::new(),
+        unreadable_policies: BTreeSet::new(),
+        tenant,
+        platform,
+        secrets,
+        signing_keys,
+        stored,
+    })
+}
+
+/// Where a platform's sealing key is.
+pub fn sealing_key(platform: &Platform) -> SecretKeyRef {
+    SecretKeyRef::new(sealing_key_secret(&platform.name_any()), SEALING_KEY)
+}
+
+fn platform(stores: &Stores, tenant: &Tenant) -> Result<Arc<Platform>, Problem> {
+    stores.platform_of(tenant).ok_or_else(|| match &tenant.spec.platform_ref {
+        Some(reference) => Problem::refused(
+            PLATFORM_NOT_FOUND,
+            format!("spec.platformRef.name: there is no Platform {:?} in this namespace: create it, or name another", reference.name),
+        ),
+        None => match stores.platforms.within(&tenant.namespace().unwrap_or_default()).len() {
+            0 => Problem::refused(PLATFORM_NOT_FOUND, "there is no Platform in this namespace: create one"),
+            many => Problem::refused(
+                PLATFORM_AMBIGUOUS,
+                format!("there are {many} Platforms in this namespace: say in spec.platformRef.name which one serves this Tenant"),
+            ),
+        },
+    })
+}
+
+/// A Tenant that is being deleted claims nothing any more.
+fn claimants(stores: &Stores, tenant: &Tenant, platform: Option<&Platform>) -> Vec<Arc<Tenant>> {
+    let same_platform = |rival: &Tenant| {
+        let serving = stores.platform_of(rival);
+        rival.namespace() == tenant.namespace()
+            && serving.map(|platform| platform.name_any()) == platform.map(ResourceExt::name_any)
+    };
+    let found = tenant
+        .spec
+        .hostnames
+        .iter()
+        .flat_map(|hostname| stores.tenants.find(&Key::Hostname(hostname.clone())));
+    let mut claimants: Vec<_> = alive(found.collect());
+    claimants.retain(|rival| same_platform(rival));
+    claimants
+}
+
+/// What is being deleted counts as gone, whoever's finalizer still holds it.
+fn alive<K: Resource>(mut objects: Vec<Arc<K>>) -> Vec<Arc<K>> {
+    objects.retain(|object| object.meta().deletion_timestamp.is_none());
+    objects
+}
+
+async fn read(ctx: &Ctx, namespace: &str, names: BTreeSet<String>) -> Result<Secrets, ReconcileError> {
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    let reads = names.into_iter().map(|name| {
+        let api = &api;
+        async move {
+            let secret = api
+                .get_opt(&name)
+                .await
+                .doing(|| format!("read Secret {namespace}/{name}"))?;
+            Ok::<_, ReconcileError>((name, secret))
+        }
+    });
+    Ok(try_join_all(reads).await?.into_iter().collect())
+}

@@ -1,0 +1,152 @@
+//! Tenant: the only author of rendered configuration.
+//!
+//! One reconcile is five steps, each in the file of its name: *dereference* (what does it refer to) → *validate* (what of
+//! it can be served; pure) → *build* (the ConfigMap; pure) → *apply* → *status* (pure), which includes what the replicas
+//! say. What [`validate`] finds wrong never stops what was last good; its table says what goes on. The verdicts on the
+//! objects around the Tenant are left in [`outcome`], where their own reconcilers find them.
+
+pub mod apply;
+pub mod build;
+pub mod cleanup;
+pub mod dereference;
+pub mod outcome;
+pub mod purge;
+pub mod signing_key;
+pub mod status;
+pub mod validate;
+
+use std::{sync::Arc, time::Duration};
+
+use contract::Revision;
+use crds::{Tenant, conditions::READY};
+use jiff::Timestamp;
+use kube::{ResourceExt, runtime::controller::Action};
+
+use self::{
+    dereference::{Dereferenced, dereference},
+    outcome::Serving,
+    validate::{ValidatedTenant, validate},
+};
+use crate::{
+    context::Ctx,
+    error::ReconcileError,
+    kube_ext::{Conditions, Transition},
+    replicas::Loaded,
+    stores::Key,
+};
+
+/// How long the replicas may take to answer before the status says that some have not. Short: whatever changes
+/// meanwhile waits for this visit to end.
+const ANSWER: Duration = Duration::from_secs(1);
+/// How soon replicas that were behind, or refused, are asked again. Pods that come or go tell of themselves.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+pub async fn reconcile(tenant: Arc<Tenant>, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
+    if tenant.metadata.deletion_timestamp.is_some() {
+        return cleanup::cleanup(&ctx, &tenant).await;
+    }
+    cleanup::hold(&ctx, &tenant).await?;
+    let now = ctx.now();
+    let mut before = ctx.tenant_statuses.of(&tenant);
+    // What is said first need not be waited for by what is read.
+    let opened = status::opened(&tenant, &before, now);
+    let (found, _) = tokio::try_join!(dereference(&ctx, tenant.clone()), async {
+        match &opened {
+            Some(opened) => ctx.tenant_statuses.write(&ctx.client, &tenant, opened).await,
+            None => Ok(false),
+        }
+    })?;
+    before = opened.unwrap_or(before);
+
+    let mut validated = validate(&found, now);
+    validated.outcome.serving = serve(&ctx, &found, &mut validated).await?;
+
+    let (status, conditions) = status::status(&tenant, &before, &validated, ctx.now());
+    ctx.outcomes.put(
+        (tenant.namespace().unwrap_or_default(), tenant.name_any()),
+        validated.outcome.clone(),
+    );
+    ctx.tenant_statuses.write(&ctx.client, &tenant, &status).await?;
+    tell(&ctx, tenant.as_ref(), &conditions);
+    Ok(next_visit(&validated, now))
+}
+
+/// Brings what was found to be served to the API, and asks who has it.
+async fn serve(
+    ctx: &Ctx,
+    found: &Dereferenced,
+    validated: &mut ValidatedTenant,
+) -> Result<Option<Serving>, ReconcileError> {
+    let tenant = found.tenant.as_ref();
+    let Some((platform, config)) = &validated.config else {
+        return Ok(None);
+    };
+    let (revision, document) = match build::document(tenant, platform, config) {
+        Ok(built) => built,
+        Err(problem) => {
+            validated.problems.push(problem);
+            validated.config = None;
+            return Ok(None);
+        }
+    };
+    if apply::document(ctx, document, found.stored.as_ref()).await?.is_some() {
+        ctx.events.normal(
+            tenant,
+            "ConfigApplied",
+            "Apply",
+            format!("revision {revision} is to be served"),
+        );
+    }
+    apply::remove_orphans(ctx, tenant).await?;
+    signing_key::retire(ctx, &found.signing_keys).await?;
+    let loaded = ask(ctx, tenant, platform, &revision).await;
+    Ok(Some(Serving { revision, loaded }))
+}
+
+async fn ask(ctx: &Ctx, tenant: &Tenant, platform: &str, revision: &Revision) -> Loaded {
+    let key = Key::Platform(tenant.namespace().unwrap_or_default(), platform.to_owned());
+    ctx.replicas
+        .ask(&ctx.stores.pods.find(&key), &tenant.name_any(), revision, ANSWER)
+        .await
+}
+
+fn next_visit(validated: &ValidatedTenant, now: Timestamp) -> Action {
+    let behind = validated
+        .outcome
+        .serving
+        .as_ref()
+        .filter(|serving| serving.loaded.ready > 0 && !serving.loaded.everywhere());
+    let due = validated.next.map(|at| until(at, now));
+    match behind.map(|_| ASK_AGAIN).into_iter().chain(due).min() {
+        Some(wait) => Action::requeue(wait),
+        None => Action::await_change(),
+    }
+}
+
+/// From `now` until just after `at`.
+pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(1)
+}
+
+/// Events for what changed: warnings for what ceased to be well, a note for what became so again.
+pub(crate) fn tell<K: kube::Resource<DynamicType = ()>>(ctx: &Ctx, object: &K, conditions: &Conditions<'_>) {
+    for Transition { before, after } in conditions
+        .transitions()
+        .filter(|transition| transition.after.type_ != READY)
+    {
+        match (before.map(|before| before.status.as_str()), after.status.as_str()) {
+            // Conditions that are well when false (`Suspended`, `Expired`) are told when they begin to hold.
+            (_, "False") if WELL_WHEN_FALSE.contains(&after.type_.as_str()) => {}
+            (_, "False") => ctx
+                .events
+                .warning(object, &after.reason, "Reconcile", after.message.as_str()),
+            (Some("False" | "Unknown"), "True") => {
+                ctx.events
+                    .normal(object, &after.reason, "Reconcile", after.message.as_str())
+            }
+            _ => {}
+        }
+    }
+}
+
+const WELL_WHEN_FALSE: &[&str] = &[crds::conditions::SUSPENDED, crds::conditions::EXPIRED];

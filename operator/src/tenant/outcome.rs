@@ -1,0 +1,139 @@
+//! What the last reconcile of each Tenant made of the objects around it. A Tenant's reconcile is the one place that
+//! judges them; the reconcilers of RoleBinding, PaymentProvider and RateLimitPolicy read their verdict here and write it
+//! into their own status. Kept in memory: a new leader reconciles every Tenant first and knows all of it again.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use contract::Revision;
+use kube::api::ObjectMeta;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc;
+
+use crate::{
+    render::{limits::InForce, payments::Origin, verdict::Verdict},
+    replicas::Loaded,
+};
+
+/// Namespace and name of a Tenant.
+pub type TenantKey = (String, String);
+
+/// The verdicts on everything that belongs to one Tenant, and how far its configuration came.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// The revision that was rendered from these objects, and what the replicas said of it. `None`: the Tenant has no
+    /// configuration, for the reason in its own conditions.
+    pub serving: Option<Serving>,
+    pub bindings: BTreeMap<String, Verdict>,
+    pub providers: BTreeMap<String, Verdict<Option<Origin>>>,
+    pub policies: BTreeMap<String, Verdict<InForce>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    pub revision: Revision,
+    pub loaded: Loaded,
+}
+
+/// What an object's own reconciler learns about it.
+pub enum Standing<'a, T> {
+    /// Its Tenant does not exist.
+    NoTenant,
+    /// This generation has not been judged yet; the Tenant's reconcile is about to.
+    Pending,
+    Judged {
+        verdict: &'a Verdict<T>,
+        serving: Option<&'a Serving>,
+    },
+}
+
+impl Outcome {
+    /// Where an object stands whose verdict is in `verdicts`.
+    pub fn standing<'a, T>(
+        outcome: Option<&'a Self>,
+        verdicts: impl FnOnce(&'a Self) -> &'a BTreeMap<String, Verdict<T>>,
+        meta: &ObjectMeta,
+        tenant_exists: bool,
+    ) -> Standing<'a, T> {
+        if !tenant_exists {
+            return Standing::NoTenant;
+        }
+        let name = meta.name.as_deref().unwrap_or_default();
+        let verdict = outcome.and_then(|outcome| verdicts(outcome).get(name));
+        match (verdict.filter(|verdict| verdict.generation == meta.generation), outcome) {
+            (Some(verdict), Some(outcome)) => Standing::Judged {
+                verdict,
+                serving: outcome.serving.as_ref(),
+            },
+            _ => Standing::Pending,
+        }
+    }
+}
+
+/// The outcomes of all Tenants.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    known: RwLock<HashMap<TenantKey, Arc<Outcome>>>,
+    listener: Mutex<Option<mpsc::UnboundedSender<TenantKey>>>,
+}
+
+impl Outcomes {
+    pub fn get(&self, namespace: &str, tenant: &str) -> Option<Arc<Outcome>> {
+        self.known
+            .read()
+            .get(&(namespace.to_owned(), tenant.to_owned()))
+            .cloned()
+    }
+
+    /// Remembers an outcome, and tells the listener if it is news.
+    pub fn put(&self, tenant: TenantKey, outcome: Outcome) {
+        let mut known = self.known.write();
+        if known.get(&tenant).is_none_or(|before| **before != outcome) {
+            known.insert(tenant.clone(), Arc::new(outcome));
+            drop(known);
+            self.tell(tenant);
+        }
+    }
+
+    /// Forgets a Tenant that is gone.
+    pub fn forget(&self, tenant: &TenantKey) {
+        if self.known.write().remove(tenant).is_some() {
+            self.tell(tenant.clone());
+        }
+    }
+
+    /// The Tenants whose outcome changes from now on. There is one listener: who wires the controllers.
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<TenantKey> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.listener.lock() = Some(sender);
+        receiver
+    }
+
+    fn tell(&self, tenant: TenantKey) {
+        if let Some(listener) = self.listener.lock().as_ref() {
+            // A closed receiver means that the process is stopping.
+            let _ = listener.send(tenant);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_news_is_told() {
+        let outcomes = Outcomes::default();
+        let mut heard = outcomes.listen();
+        let acme: TenantKey = ("prod".into(), "acme".into());
+        outcomes.put(acme.clone(), Outcome::default());
+        outcomes.put(acme.clone(), Outcome::default());
+        assert!(outcomes.get("prod", "acme").is_some());
+        outcomes.forget(&acme);
+        outcomes.forget(&acme);
+        assert_eq!(std::iter::from_fn(|| heard.try_recv().ok()).count(), 2);
+        assert!(outcomes.get("prod", "acme").is_none());
+    }
+}
