@@ -27,3 +27,5 @@ pub mod serve;
 pub mod settings;
 pub mod telemetry;
 pub mod tenancy;
+#[cfg(test)]
+mod testing;

@@ -70,8 +70,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         }
         let mut json = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            malformed(if path == "." { "" } else { &path }, &error.inner().to_string())
+            // A text that is no JSON at all has no field that is wrong.
+            let field = if error.inner().is_data() { error.path().to_string() } else { String::new() };
+            malformed(field.trim_matches('.'), &error.inner().to_string())
         })?;
         json.end().map_err(|error| malformed("", &error.to_string()))?;
         Ok(Self(value))

@@ -12,4 +12,4 @@ pub mod source_kube;
 mod tenants;
 
 pub use snapshot::TenantSnapshot;
-pub use tenants::{Report, Tenants};
+pub use tenants::{Found, Report, Tenants};

@@ -1,1 +1,340 @@
+use http::StatusCode;
+use serde_json::{Value, json};
 
+use crate::testing::{PASSWORD, TestApp, binding, seconds};
+
+const ME: &str = "/api/v1/auth/me";
+
+fn token<'a>(session: &'a Value, name: &str) -> &'a str {
+    session[name].as_str().unwrap()
+}
+
+async fn refresh(app: &TestApp, token: &str) -> crate::testing::Answer {
+    app.post("/api/v1/auth/refresh", &json!({ "refreshToken": token })).send().await
+}
+
+#[tokio::test]
+async fn somebody_registers_signs_in_and_is_known() {
+    let app = TestApp::new().await;
+    let body = json!({ "email": " Ada@Example.com ", "password": PASSWORD, "firstName": "Ada", "lastName": "Lovelace" });
+    let registered = app.post("/api/auth/register", &body).send().await;
+    assert_eq!(registered.status, StatusCode::CREATED, "{}", registered.json);
+    assert_eq!(registered.json["success"], true);
+    let session = &registered.json["data"];
+    assert_eq!(session["token"], session["accessToken"]);
+    assert_eq!((&session["tokenType"], &session["expiresIn"]), (&json!("Bearer"), &json!(900)));
+
+    let login = app.post("/api/v1/auth/login", &json!({ "email": "ADA@example.com", "password": PASSWORD })).send().await;
+    assert_eq!(login.status, StatusCode::OK, "{}", login.json);
+
+    let me = app.get(ME).bearer(token(&login.json["data"], "accessToken")).send().await;
+    assert_eq!(me.status, StatusCode::OK, "{}", me.json);
+    let user = &me.json["data"];
+    for (field, value) in [("email", "ada@example.com"), ("name", "Ada Lovelace"), ("fullName", "Ada Lovelace"), ("full_name", "Ada Lovelace"), ("firstName", "Ada"), ("lastName", "Lovelace"), ("role", "USER")] {
+        assert_eq!(user[field], value, "{field}");
+    }
+    assert_eq!(user["roles"], json!(["USER"]));
+    assert!(!me.text.contains("argon2"), "{}", me.text);
+}
+
+#[tokio::test]
+async fn a_registration_that_breaks_rules_is_told_each_of_them() {
+    let app = TestApp::new().await;
+    let fields = |answer: &crate::testing::Answer| {
+        let details = answer.json["error"]["details"].as_array().cloned().unwrap_or_default();
+        details.iter().map(|d| d["field"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let bad = app.post("/api/v1/auth/register", &json!({ "email": "nobody", "password": "" })).send().await;
+    assert_eq!((bad.status, bad.code()), (StatusCode::BAD_REQUEST, "VALIDATION_ERROR"));
+    assert_eq!(fields(&bad), ["email", "password", "name"]);
+    let weak = app.post("/api/v1/auth/register", &json!({ "email": "a@b.co", "password": "weak", "name": "A" })).send().await;
+    assert_eq!((weak.code(), fields(&weak).len()), ("VALIDATION_ERROR", 3));
+
+    app.register("ada@acme.test").await;
+    let again = app.post("/api/v1/auth/register", &json!({ "email": "Ada@acme.test", "password": PASSWORD, "name": "A" })).send().await;
+    assert_eq!((again.status, again.code()), (StatusCode::CONFLICT, "EMAIL_TAKEN"));
+}
+
+#[tokio::test]
+async fn a_malformed_body_names_its_fault_and_never_a_500() {
+    let app = TestApp::new().await;
+    let login = "/api/v1/auth/login";
+    for (body, field) in [("{", "body"), ("[]", "body"), (r#"{"email": 1, "password": "x"}"#, "email"), (r#"{"email": "a"} x"#, "body"), ("", "body")] {
+        let answer = app.request(http::Method::POST, login).header("content-type", "application/json").body(body).send().await;
+        assert_eq!((answer.status, answer.code()), (StatusCode::BAD_REQUEST, "VALIDATION_ERROR"), "{body}");
+        assert_eq!(answer.json["error"]["details"][0]["field"], field, "{body}: {}", answer.json);
+    }
+    let form = app.request(http::Method::POST, login).header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(form.body("email=a%40b.co&password=x").send().await.code(), "INVALID_CREDENTIALS");
+    let xml = app.request(http::Method::POST, login).header("content-type", "text/xml").body("<a/>").send().await;
+    assert_eq!(xml.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn an_unknown_address_and_a_wrong_password_get_the_same_answer() {
+    let app = TestApp::new().await;
+    app.register("ada@acme.test").await;
+    let mut answers = vec![];
+    for (email, password) in [("ada@acme.test", "Wrong-Horse-7"), ("nobody@acme.test", PASSWORD), ("no address", PASSWORD)] {
+        let mut answer = app.post("/api/v1/auth/login", &json!({ "email": email, "password": password })).send().await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        answer.json["meta"] = Value::Null;
+        answers.push(answer.json);
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_good_once_and_its_reuse_ends_the_family() {
+    let app = TestApp::new().await;
+    let first = app.register("ada@acme.test").await;
+    let second = refresh(&app, token(&first, "refreshToken")).await;
+    assert_eq!(second.status, StatusCode::OK, "{}", second.json);
+    let second = &second.json["data"];
+    assert_ne!(first["refreshToken"], second["refreshToken"]);
+
+    app.clock.advance(seconds(11));
+    let reuse = refresh(&app, token(&first, "refreshToken")).await;
+    assert_eq!((reuse.status, reuse.code()), (StatusCode::UNAUTHORIZED, "TOKEN_REUSED"));
+    // The thief and the owner hold tokens of one family: neither goes on.
+    assert_eq!(refresh(&app, token(second, "refreshToken")).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(app.get(ME).bearer(token(second, "accessToken")).send().await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_given_again_within_the_grace_and_not_in_strict_mode() {
+    let app = TestApp::new().await;
+    let first = app.register("ada@acme.test").await;
+    let answer = refresh(&app, token(&first, "refreshToken")).await.json["data"]["refreshToken"].clone();
+    app.clock.advance(seconds(9));
+    let again = refresh(&app, token(&first, "refreshToken")).await;
+    assert_eq!(again.json["data"]["refreshToken"], answer, "{}", again.json);
+
+    // Once the successor was used, the parent is no lost answer any more.
+    assert_eq!(refresh(&app, answer.as_str().unwrap()).await.status, StatusCode::OK);
+    assert_eq!(refresh(&app, token(&first, "refreshToken")).await.code(), "TOKEN_REUSED");
+
+    let mut strict = app.tenant("acme");
+    strict.auth.refresh_reuse_seconds = 0;
+    app.serve(&strict);
+    let other = app.register("bob@acme.test").await;
+    assert_eq!(refresh(&app, token(&other, "refreshToken")).await.status, StatusCode::OK);
+    assert_eq!(refresh(&app, token(&other, "refreshToken")).await.code(), "TOKEN_REUSED");
+}
+
+#[tokio::test]
+async fn two_tabs_that_refresh_at_once_get_the_same_successor() {
+    let app = TestApp::new().await;
+    let session = app.register("ada@acme.test").await;
+    let old = token(&session, "refreshToken");
+    let (one, two) = tokio::join!(refresh(&app, old), refresh(&app, old));
+    assert_eq!((one.status, two.status), (StatusCode::OK, StatusCode::OK));
+    assert_eq!(one.json["data"]["refreshToken"], two.json["data"]["refreshToken"]);
+}
+
+#[tokio::test]
+async fn a_refresh_goes_with_an_expired_access_token_of_its_own_session_only() {
+    let app = TestApp::new().await;
+    let (ada, bob) = (app.register("ada@acme.test").await, app.register("bob@acme.test").await);
+    app.clock.advance(seconds(3_600));
+    assert_eq!(app.get(ME).bearer(token(&ada, "accessToken")).send().await.status, StatusCode::UNAUTHORIZED);
+    let body = json!({ "refresh_token": ada["refreshToken"] });
+    let with = |access: &Value| app.post("/api/v1/auth/refresh", &body).bearer(access.as_str().unwrap()).send();
+    assert_eq!(with(&bob["accessToken"]).await.code(), "INVALID_REFRESH_TOKEN");
+    assert_eq!(with(&ada["accessToken"]).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_refresh_token_expires() {
+    let app = TestApp::new().await;
+    let session = app.register("ada@acme.test").await;
+    app.clock.advance(seconds(604_801));
+    assert_eq!(refresh(&app, token(&session, "refreshToken")).await.code(), "INVALID_REFRESH_TOKEN");
+    assert_eq!(refresh(&app, "nonsense").await.code(), "INVALID_REFRESH_TOKEN");
+}
+
+#[tokio::test]
+async fn a_logout_is_felt_at_once_here_and_within_a_second_elsewhere() {
+    let app = TestApp::new().await;
+    let other = app.replica();
+    other.serve(&other.tenant("acme"));
+    let session = app.register("ada@acme.test").await;
+    let access = token(&session, "accessToken");
+    assert_eq!(app.get(ME).bearer(access).send().await.status, StatusCode::OK);
+    assert_eq!(other.get(ME).bearer(access).send().await.status, StatusCode::OK);
+
+    let logout = app.request(http::Method::POST, "/api/v1/auth/logout").bearer(access).send().await;
+    assert_eq!((logout.status, &logout.json["data"]["sessionsEnded"]), (StatusCode::OK, &json!(1)));
+    let refused = app.get(ME).bearer(access).send().await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::UNAUTHORIZED, "INVALID_TOKEN"));
+    assert_eq!(refused.header("www-authenticate"), "Bearer error=\"invalid_token\"");
+    other.clock.advance(seconds(1));
+    assert_eq!(other.get(ME).bearer(access).send().await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(refresh(&app, token(&session, "refreshToken")).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_logout_reaches_as_far_as_it_says() {
+    let app = TestApp::new().await;
+    app.register("ada@acme.test").await;
+    let mut sessions = vec![];
+    for _ in 0..3 {
+        let login = app.post("/api/v1/auth/login", &json!({ "email": "ada@acme.test", "password": PASSWORD })).send().await;
+        sessions.push(login.json["data"].clone());
+    }
+    let works = async |at: usize| app.get(ME).bearer(token(&sessions[at], "accessToken")).send().await.status == StatusCode::OK;
+    let logout = async |at: usize, scope: &str| {
+        let call = app.post("/api/v1/auth/logout", &json!({ "scope": scope }));
+        call.bearer(token(&sessions[at], "accessToken")).send().await.json["data"]["sessionsEnded"].clone()
+    };
+    assert_eq!(logout(0, "local").await, 1);
+    assert_eq!((works(0).await, works(1).await, works(2).await), (false, true, true));
+    // The registration's own session, and the third.
+    assert_eq!(logout(1, "others").await, 2);
+    assert_eq!((works(1).await, works(2).await), (true, false));
+    assert_eq!(logout(1, "all").await, 1);
+    assert!(!works(1).await);
+}
+
+#[tokio::test]
+async fn a_client_whose_access_token_expired_signs_out_with_its_refresh_token() {
+    let app = TestApp::new().await;
+    let session = app.register("ada@acme.test").await;
+    app.clock.advance(seconds(3_600));
+    let call = app.post("/api/v1/auth/logout", &json!({ "refreshToken": session["refreshToken"] }));
+    assert_eq!(call.bearer(token(&session, "accessToken")).send().await.status, StatusCode::OK);
+    assert_eq!(refresh(&app, token(&session, "refreshToken")).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(app.request(http::Method::POST, "/api/v1/auth/logout").send().await.code(), "UNAUTHORIZED");
+}
+
+#[tokio::test]
+async fn a_stale_token_does_not_keep_anyone_from_signing_in() {
+    let app = TestApp::new().await;
+    let session = app.register("ada@acme.test").await;
+    app.clock.advance(seconds(3_600));
+    let login = app.post("/api/v1/auth/login", &json!({ "email": "ada@acme.test", "password": PASSWORD }));
+    assert_eq!(login.bearer(token(&session, "accessToken")).send().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_token_of_another_tenant_is_refused_and_its_rows_are_not_seen() {
+    let app = TestApp::new().await;
+    app.serve(&app.tenant("beta"));
+    let ada = app.register("ada@acme.test").await;
+    let access = token(&ada, "accessToken");
+    let refused = app.get(ME).host("beta.test").bearer(access).send().await;
+    assert_eq!((refused.status, refused.code()), (StatusCode::UNAUTHORIZED, "INVALID_TOKEN"));
+    let body = json!({ "refreshToken": ada["refreshToken"] });
+    assert_eq!(app.post("/api/v1/auth/refresh", &body).host("beta.test").send().await.status, StatusCode::UNAUTHORIZED);
+    let body = json!({ "email": "ada@acme.test", "password": PASSWORD });
+    assert_eq!(app.post("/api/v1/auth/login", &body).host("beta.test").send().await.status, StatusCode::UNAUTHORIZED);
+    // The same address is somebody else there.
+    app.register_at("beta.test", "ada@acme.test").await;
+}
+
+#[tokio::test]
+async fn a_forged_token_is_refused() {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    let app = TestApp::new().await;
+    let session = app.register("ada@acme.test").await;
+    let good = token(&session, "accessToken");
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let (header, claims) = head.split_once('.').unwrap();
+    let none = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+    let kid = app.app.tenants.by_name("acme").unwrap().keys.signing().unwrap().0.to_owned();
+    // HS256 with the public key as its secret: the classic.
+    let hs = jsonwebtoken::Header { kid: Some(kid), ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256) };
+    let claims_json: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    let jwks = app.get("/.well-known/jwks.json").send().await;
+    let public = BASE64_URL_SAFE_NO_PAD.decode(jwks.json["keys"][0]["x"].as_str().unwrap()).unwrap();
+    let confused = jsonwebtoken::encode(&hs, &claims_json, &jsonwebtoken::EncodingKey::from_secret(&public)).unwrap();
+    let forged = [
+        format!("{none}.{claims}."),
+        format!("{none}.{claims}.{signature}"),
+        format!("{header}.{}.{signature}", BASE64_URL_SAFE_NO_PAD.encode(r#"{"sub":"x"}"#)),
+        confused,
+        String::new(),
+        "a.b.c".into(),
+        "x".repeat(10_000),
+    ];
+    for token in forged {
+        let answer = app.get(ME).bearer(&token).send().await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{token}");
+    }
+    assert_eq!(app.get(ME).send().await.json["error"]["message"], "Access token required");
+    assert_eq!(app.get(ME).bearer(good).send().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_key_that_leaves_the_tenant_takes_its_tokens_along() {
+    let app = TestApp::new().await;
+    let session = app.register("ada@acme.test").await;
+    let call = || app.get(ME).bearer(token(&session, "accessToken")).send();
+    assert_eq!(call().await.status, StatusCode::OK);
+    let mut rotated = app.tenant("acme");
+    let other = app.tenant("other");
+    let pem = contract::Secret::new(crate::testing::ed25519_pem(other.id.as_uuid().as_bytes()));
+    rotated.auth.signing_keys[0].key = app.key.seal(rotated.id, "auth/signingKeys/key", &pem).unwrap();
+    app.serve(&rotated);
+    assert_eq!(call().await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_tenant_may_sign_with_a_shared_secret() {
+    let app = TestApp::new().await;
+    let mut acme = app.tenant("acme");
+    let secret = contract::Secret::new("a shared secret of more than 32 bytes");
+    acme.auth.signing_keys[0].algorithm = contract::auth::SigningAlgorithm::HS256;
+    acme.auth.signing_keys[0].key = app.key.seal(acme.id, "auth/signingKeys/key", &secret).unwrap();
+    app.serve(&acme);
+    let session = app.register("ada@acme.test").await;
+    assert_eq!(app.get(ME).bearer(token(&session, "accessToken")).send().await.status, StatusCode::OK);
+    assert_eq!(app.get("/.well-known/jwks.json").send().await.json, json!({ "keys": [] }));
+}
+
+#[tokio::test]
+async fn a_tenant_that_wants_verified_addresses_gives_no_tokens_before() {
+    let app = TestApp::new().await;
+    let mut acme = app.tenant("acme");
+    acme.auth.email_verification = contract::auth::EmailVerification::Required;
+    app.serve(&acme);
+    let session = app.register("ada@acme.test").await;
+    assert_eq!((&session["verificationRequired"], session.get("accessToken")), (&json!(true), None));
+    let login = app.post("/api/v1/auth/login", &json!({ "email": "ada@acme.test", "password": PASSWORD })).send().await;
+    assert_eq!(login.code(), "EMAIL_NOT_VERIFIED");
+}
+
+#[tokio::test]
+async fn a_quota_of_users_is_kept() {
+    let app = TestApp::new().await;
+    let mut acme = app.tenant("acme");
+    acme.quotas.users = Some(1);
+    app.serve(&acme);
+    app.register("ada@acme.test").await;
+    let body = json!({ "email": "bob@acme.test", "password": PASSWORD, "name": "Bob" });
+    assert_eq!(app.post("/api/v1/auth/register", &body).send().await.code(), "QUOTA_REACHED");
+}
+
+#[tokio::test]
+async fn roles_of_bindings_stand_beside_the_primary_one() {
+    let app = TestApp::new().await;
+    let session = app.register("ada@acme.test").await;
+    let mut acme = app.tenant("acme");
+    acme.bindings = vec![binding("vendors", "VENDOR", "ADA@acme.test"), binding("helpers", "SUPPORT", session["user"]["id"].as_str().unwrap())];
+    app.serve(&acme);
+    let me = app.get(ME).bearer(token(&session, "accessToken")).send().await;
+    assert_eq!(me.json["data"]["roles"], json!(["USER", "VENDOR", "SUPPORT"]));
+    assert_eq!(me.json["data"]["role"], "USER");
+}
+
+#[tokio::test]
+async fn a_dead_redis_keeps_nobody_out_and_revives_nobody() {
+    let app = TestApp::new().await;
+    let session = app.register("ada@acme.test").await;
+    let access = token(&session, "accessToken");
+    let without = app.without_redis();
+    without.serve(&without.tenant("acme"));
+    assert_eq!(without.get(ME).bearer(access).send().await.status, StatusCode::OK);
+    without.request(http::Method::POST, "/api/v1/auth/logout").bearer(access).send().await;
+    assert_eq!(without.get(ME).bearer(access).send().await.status, StatusCode::UNAUTHORIZED);
+}

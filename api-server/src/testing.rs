@@ -1,0 +1,331 @@
+//! A whole API for one test: the real router, a database and Redis keys of its own, a clock that stands still.
+//!
+//! Needs PostgreSQL at `TENANTRY_TEST_DATABASE_URL` (a role with CREATEDB that row-level security binds) and Redis at
+//! `TENANTRY_TEST_REDIS_URL`; `cargo dev test` starts both. Without them the tests fail and say so.
+
+use std::{env, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::ConnectInfo};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use contract::{
+    Hostname, RoleName, Secret, TenantConfig, TenantId, TenantName,
+    access::{Binding, Subject, SubjectKind, built_in},
+    auth::{Argon2, SigningAlgorithm, SigningKey},
+    codec,
+    seal::SealingKey,
+};
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use crate::{
+    app::{App, Foundation},
+    features::payments::Transport,
+    infra::{Db, Redis, clock::FakeClock, db},
+    metrics::Metrics,
+    router,
+    settings::{Cli, Command, Http},
+    tenancy::Found,
+};
+
+pub const PASSWORD: &str = "Correct-Horse-7";
+
+pub struct TestApp {
+    pub app: App,
+    pub clock: FakeClock,
+    pub key: SealingKey,
+    router: Router,
+    database: Arc<Database>,
+    redis_prefix: String,
+}
+
+impl TestApp {
+    /// An API with one tenant, `acme` at `acme.test`, served and ready.
+    pub async fn new() -> Self {
+        let app = Self::empty().await;
+        app.serve(&app.tenant("acme"));
+        app
+    }
+
+    /// An API that knows no tenant yet.
+    pub async fn empty() -> Self {
+        let database = Arc::new(Database::create().await);
+        let clock = FakeClock::at("2026-03-01T12:00:00Z".parse().unwrap());
+        Self::on(database, format!("test-{}:", Uuid::new_v4()), clock)
+    }
+
+    /// Another replica of the same platform: same database, same Redis, same time, its own memory.
+    pub fn replica(&self) -> Self {
+        Self::on(Arc::clone(&self.database), self.redis_prefix.clone(), self.clock.clone())
+    }
+
+    /// A replica that cannot reach Redis.
+    pub fn without_redis(&self) -> Self {
+        Self::with(Arc::clone(&self.database), self.redis_prefix.clone(), self.clock.clone(), "redis://127.0.0.1:1", &[])
+    }
+
+    /// A replica with other flags.
+    pub fn with_flags(&self, flags: &[&str]) -> Self {
+        Self::with(Arc::clone(&self.database), self.redis_prefix.clone(), self.clock.clone(), &redis_url(), flags)
+    }
+
+    fn on(database: Arc<Database>, redis_prefix: String, clock: FakeClock) -> Self {
+        Self::with(database, redis_prefix, clock, &redis_url(), &[])
+    }
+
+    fn with(database: Arc<Database>, redis_prefix: String, clock: FakeClock, redis_url: &str, flags: &[&str]) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let key = SealingKey::new(&[7; 32]).unwrap();
+        let app = App::new(Foundation {
+            http: http_settings(flags),
+            clock: clock.clock(),
+            db: Db::lazy(database.options.clone(), 4),
+            redis: Redis::lazy(redis_url, redis_prefix.clone()).unwrap(),
+            sealing_key: key.clone(),
+            metrics: Arc::new(Metrics::new()),
+            transport: Transport::new(Duration::from_millis(1)).unwrap(),
+        });
+        Self { router: router::router(app.clone()), app, clock, key, database, redis_prefix }
+    }
+
+    /// A tenant at `<name>.test` with a signing key of its own and the lowest hash parameters allowed.
+    pub fn tenant(&self, name: &str) -> TenantConfig {
+        let id = TenantId::derive("test", name);
+        let mut tenant = TenantConfig::new(id, TenantName::new(name).unwrap());
+        tenant.hostnames = vec![Hostname::new(format!("{name}.test")).unwrap()];
+        tenant.auth.password.argon2 = Argon2::FLOOR;
+        let field = SigningKey::seal_field("key");
+        let key = self.key.seal(id, &field, &Secret::new(ed25519_pem(id.as_uuid().as_bytes()))).unwrap();
+        tenant.auth.signing_keys = vec![SigningKey { id: "key".into(), algorithm: SigningAlgorithm::EdDSA, key }];
+        tenant
+    }
+
+    /// Takes a tenant's document into service, as a watch would.
+    pub fn serve(&self, tenant: &TenantConfig) {
+        let text = codec::encode(tenant).unwrap().text;
+        let found = Found { tenant: tenant.name.to_string(), revision: None, text };
+        assert!(self.app.tenants.apply(&found), "{:?}", self.app.tenants.report(tenant.name.as_str()));
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> Call<'_> {
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "acme.test");
+        Call { app: self, request, body: Body::empty() }
+    }
+
+    pub fn get(&self, path: &str) -> Call<'_> {
+        self.request(Method::GET, path)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Call<'_> {
+        self.request(Method::POST, path).json(body)
+    }
+
+    /// Registers somebody at acme and gives what they got: `user`, `accessToken`, `refreshToken`.
+    pub async fn register(&self, email: &str) -> Value {
+        self.register_at("acme.test", email).await
+    }
+
+    pub async fn register_at(&self, host: &str, email: &str) -> Value {
+        let body = json!({ "email": email, "password": PASSWORD, "name": "Ada Lovelace" });
+        let answer = self.post("/api/v1/auth/register", &body).host(host).send().await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json);
+        answer.json["data"].clone()
+    }
+
+    /// Registers somebody who is ADMIN of acme by a role binding, and gives their access token.
+    pub async fn admin(&self) -> String {
+        let admin = self.register("admin@acme.test").await;
+        let mut acme = self.tenant("acme");
+        acme.bindings.push(binding("admins", "ADMIN", "admin@acme.test"));
+        self.serve(&acme);
+        admin["accessToken"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Gives a built-in role to a user by address.
+pub fn binding(name: &str, role: &str, user: &str) -> Binding {
+    let role = RoleName::new(role).unwrap();
+    Binding {
+        name: name.into(),
+        permissions: built_in(&role).unwrap(),
+        role,
+        subjects: vec![Subject { kind: SubjectKind::User, name: user.into() }],
+        expires_at: None,
+        when: None,
+    }
+}
+
+/// A request in the making.
+pub struct Call<'a> {
+    app: &'a TestApp,
+    request: http::request::Builder,
+    body: Body,
+}
+
+impl Call<'_> {
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let Some(headers) = self.request.headers_mut() {
+            headers.insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        self
+    }
+
+    #[must_use]
+    pub fn host(self, host: &str) -> Self {
+        self.header("host", host)
+    }
+
+    #[must_use]
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    #[must_use]
+    pub fn json(mut self, body: &Value) -> Self {
+        self.body = Body::from(body.to_string());
+        self.header("content-type", "application/json")
+    }
+
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub async fn send(self) -> Answer {
+        let mut request = self.request.body(self.body).unwrap();
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 4711))));
+        let response = self.app.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status, headers: parts.headers, json, text }
+    }
+}
+
+/// An answer; `json` is null when the body is none.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub json: Value,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn code(&self) -> &str {
+        self.json["error"]["code"].as_str().unwrap_or_default()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// The settings of `serve` with these flags.
+pub fn http_settings(flags: &[&str]) -> Http {
+    let given = ["tenantry-api", "serve", "--hash-threads", "2"].iter().chain(flags);
+    match <Cli as clap::Parser>::try_parse_from(given).unwrap().command {
+        Command::Serve(serve) => serve.http,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An Ed25519 key in PKCS#8 PEM, the same for the same seed.
+pub fn ed25519_pem(seed: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    pkcs8_pem(&Sha256::digest(seed))
+}
+
+pub fn pkcs8_pem(private: &[u8]) -> String {
+    let der = [&hex::decode("302e020100300506032b657004220420").unwrap(), private].concat();
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64_STANDARD.encode(der))
+}
+
+pub fn redis_url() -> String {
+    env::var("TENANTRY_TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:56379".into())
+}
+
+fn database_url() -> String {
+    let default = "postgres://tenantry:tenantry@127.0.0.1:55432/postgres";
+    env::var("TENANTRY_TEST_DATABASE_URL").unwrap_or_else(|_| default.into())
+}
+
+/// A database that lives as long as its test, copied from a migrated template.
+struct Database {
+    name: String,
+    options: PgConnectOptions,
+}
+
+impl Database {
+    async fn create() -> Self {
+        let mut server = connect().await;
+        let template = Self::template(&mut server).await;
+        let name = format!("tenantry_test_{}", Uuid::new_v4().simple());
+        run(&mut server, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        let options = db::options(Some(&database_url())).unwrap().database(&name);
+        Self { name, options }
+    }
+
+    /// Made once for each set of migrations, by whichever test comes first.
+    async fn template(server: &mut PgConnection) -> String {
+        use sha2::{Digest, Sha256};
+        let all = db::MIGRATIONS.iter().fold(Sha256::new(), |hash, migration| hash.chain_update(&migration.checksum));
+        let name = format!("tenantry_template_{}", hex::encode(&all.finalize()[..6]));
+        sqlx::query("SELECT pg_advisory_lock(7401)").execute(&mut *server).await.unwrap();
+        // The last name is the finished one: a template that was left half made is made again.
+        let finished: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+            .bind(&name)
+            .fetch_one(&mut *server)
+            .await
+            .unwrap();
+        if !finished {
+            let half = format!("{name}_half");
+            run(server, format!("DROP DATABASE IF EXISTS {half} WITH (FORCE)")).await;
+            run(server, format!("CREATE DATABASE {half}")).await;
+            db::migrate(db::options(Some(&database_url())).unwrap().database(&half)).await.unwrap();
+            run(server, format!("ALTER DATABASE {half} RENAME TO {name}")).await;
+        }
+        sqlx::query("SELECT pg_advisory_unlock(7401)").execute(&mut *server).await.unwrap();
+        name
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // A thread of its own: the test's runtime is in the middle of this very drop.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { run(&mut connect().await, drop).await });
+        });
+        let _ = dropping.join();
+    }
+}
+
+async fn connect() -> PgConnection {
+    let url = database_url();
+    let options = db::options(Some(&url)).unwrap();
+    PgConnection::connect_with(&options).await.unwrap_or_else(|error| {
+        panic!("the tests need PostgreSQL (TENANTRY_TEST_DATABASE_URL, now {url}): {error}; `cargo dev test` starts one")
+    })
+}
+
+async fn run(server: &mut PgConnection, statement: String) {
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(server).await.unwrap();
+}
+
+/// Moves a test's clock.
+pub fn seconds(n: i64) -> SignedDuration {
+    SignedDuration::from_secs(n)
+}
+
+pub fn timestamp(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
