@@ -1,1 +1,36 @@
+//! A stand-in for a Kubernetes API server: one process, everything in memory (and, with a data directory, on disk), good
+//! enough that this machine's `kubectl` and kube-rs cannot tell. It is for tests and `cargo dev up` and never ships.
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`http`] | the wire: routing, discovery, OpenAPI, reads, watches, writes, tables |
+//! | `api` | the life of an object: create, update, patch, apply, delete – one pipeline for every kind |
+//! | `store` | objects, the one revision counter, bounded history, change notice, the log on disk |
+//! | `registry`, `builtin`, `crd` | which kinds there are: the built-in table and the CustomResourceDefinitions |
+//! | `schema` | structural schemas: defaults, pruning, validation, CEL; for CRDs and built-in kinds alike |
+//! | `patch` | JSON patch, merge patch, strategic merge patch, server-side apply with field ownership |
+//! | `gc` | what happens later: owners, finalizers of deletion, namespaces, CRDs |
+//!
+//! The rule of the house: never kinder than the real one. What the real API server refuses is refused here, with its words.
 
+mod admission;
+mod api;
+mod builtin;
+mod clock;
+mod convert;
+mod crd;
+mod defaults;
+mod gc;
+pub mod http;
+mod object;
+mod options;
+mod patch;
+mod registry;
+mod schema;
+mod selectors;
+mod server;
+mod status;
+mod store;
+
+pub use options::Options;
+pub use server::{Handle, Server};
