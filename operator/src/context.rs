@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use crds::{PaymentProvider, RateLimitPolicy, RoleBinding, Tenant};
 use jiff::Timestamp;
 use kube::Client;
 
-use crate::{cli::Settings, clock::Clock, events::Events, metrics::Metrics, replicas::Replicas, stores::Stores};
+use crate::{
+    cli::Settings, clock::Clock, events::Events, metrics::Metrics, replicas::Replicas, statuses::Statuses,
+    stores::Stores, tenant::outcome::Outcomes,
+};
 
 /// The outside world, as the reconcilers see it. Cheap to clone handles behind one `Arc<Ctx>`.
 pub struct Ctx {
@@ -18,6 +22,12 @@ pub struct Ctx {
     pub stores: Stores,
     /// The API's pods, asked which configuration they serve.
     pub replicas: Replicas,
+    /// What each Tenant's reconcile made of the objects around it.
+    pub outcomes: Outcomes,
+    pub tenant_statuses: Statuses<Tenant>,
+    pub binding_statuses: Statuses<RoleBinding>,
+    pub provider_statuses: Statuses<PaymentProvider>,
+    pub policy_statuses: Statuses<RateLimitPolicy>,
 }
 
 impl Ctx {

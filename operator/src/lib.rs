@@ -9,13 +9,99 @@
 //! Every kind's status has one author: its own reconciler. Rendered configuration has one author too: `tenant`.
 //! What watches what is written on one page, `controllers`.
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod context;
+pub mod controllers;
 pub mod error;
 pub mod events;
 pub mod kube_ext;
 pub mod leader;
 pub mod metrics;
+pub mod payment_provider;
+pub mod queue;
+pub mod rate_limit_policy;
+pub mod readiness;
+pub mod render;
 pub mod replicas;
+pub mod role_binding;
+pub mod statuses;
 pub mod stores;
+pub mod telemetry;
+pub mod tenant;
+pub mod watch;
+
+use std::{future::Future, sync::Arc};
+
+use anyhow::Context;
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::Settings, clock::SystemClock, context::Ctx, controllers::Queues, events::Events, leader::Election,
+    metrics::Metrics, readiness::Readiness, replicas::Replicas, stores::Stores,
+};
+
+/// Runs until `shutdown`; an error means that the process is of no use and should be started anew.
+pub async fn run(settings: Settings, client: Client, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let timing = settings.timing()?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("LISTEN: cannot listen on {}", settings.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
+
+    let ctx = Arc::new(Ctx {
+        events: Events::new(client.clone(), contract::names::MANAGED_BY, &settings.pod_name),
+        client,
+        metrics: Metrics::default(),
+        clock: Arc::new(SystemClock),
+        settings,
+        stores: Stores::default(),
+        replicas: Replicas::new()?,
+    });
+    let readiness = Readiness::default();
+    let admin = axum::serve(listener, admin::router(ctx.clone(), readiness.clone()))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+
+    let reconciling = async {
+        let queues = Arc::new(Queues::new(&ctx.metrics));
+        // Ready only with full shelves: a document rendered from half of the bindings would revoke the other half.
+        unless(&shutdown, readiness::kinds_are_served(&ctx.client, &readiness)).await?;
+        let _watches = controllers::watch_all(&ctx, &queues, &readiness);
+        unless(&shutdown, readiness.ready()).await?;
+        tracing::info!("ready");
+        if !ctx.settings.leader_election {
+            ctx.metrics.leading(true);
+            controllers::run(ctx.clone(), queues, shutdown.cancelled()).await;
+            return Some(());
+        }
+        let (namespace, pod) = (&ctx.settings.pod_namespace, &ctx.settings.pod_name);
+        let mut election = Election::new(ctx.client.clone(), namespace, pod, timing, ctx.clock.clone());
+        loop {
+            let mut term = unless(&shutdown, election.acquire()).await?;
+            ctx.metrics.leading(true);
+            let finished = {
+                // Dropped with the term: what a former leader still had in mind is not done.
+                let controllers = controllers::run(ctx.clone(), queues.clone(), shutdown.cancelled());
+                tokio::select! {
+                    () = controllers => true,
+                    () = election.keep(&mut term) => false,
+                }
+            };
+            ctx.metrics.leading(false);
+            if finished {
+                election.release(term).await;
+                return Some(());
+            }
+        }
+    };
+    let (served, _) = tokio::join!(async { admin.await.context("the admin server failed") }, reconciling);
+    served
+}
+
+/// The outcome, unless the process is asked to stop first.
+async fn unless<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    shutdown.run_until_cancelled(work).await
+}
