@@ -9,6 +9,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::{process::Command, sync::OnceCell};
 
+/// Set by `cargo dev test`, which has just built everything: its tests need not ask Cargo again.
+pub const BUILT_VARIABLE: &str = "TENANTRY_BINARIES_ARE_BUILT";
+
 /// What a world starts.
 #[derive(Debug, Clone)]
 pub struct Binaries {
@@ -26,8 +29,7 @@ impl Binaries {
     async fn build() -> Result<Self> {
         let folder = target_folder()?;
         let binaries = Self { operator: folder.join("tenantry-operator"), api: folder.join("tenantry-api") };
-        // `cargo dev` has just built them, and its children must not wait for each other at Cargo's lock.
-        if env::var_os("TENANTRY_BINARIES_ARE_BUILT").is_none() {
+        if env::var_os(BUILT_VARIABLE).is_none() {
             cargo_build(&folder).await?;
         }
         for path in [&binaries.operator, &binaries.api] {

@@ -110,6 +110,11 @@ impl ControlPlane {
         self.until_it_answers().await
     }
 
+    /// Others go on using it after us.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.kind, Kind::Cluster)
+    }
+
     pub async fn stop(self) -> Result<()> {
         match self.kind {
             Kind::Cluster | Kind::StandIn { server: None, .. } => {}
@@ -160,6 +165,15 @@ async fn cluster_named(context: &str) -> Result<(Kind, String, String)> {
     let mut config = Kubeconfig::from_yaml(&String::from_utf8(output.stdout)?)?;
     config.current_context = Some(context.into());
     Ok((Kind::Cluster, serde_json::to_string(&config)?, format!("the cluster `{context}`")))
+}
+
+/// What [`ControlPlane::start`] would take, in words.
+pub fn plan() -> String {
+    match (env::var(CLUSTER_VARIABLE), assets()) {
+        (Ok(context), _) => format!("the cluster `{context}` ({CLUSTER_VARIABLE})"),
+        (_, Some(assets)) => format!("real etcd and kube-apiserver from {}", assets.display()),
+        (_, None) => format!("the stand-in of tests/apiserver (no {ASSETS_VARIABLE})"),
+    }
 }
 
 /// Where etcd and kube-apiserver are, as envtest looks for them.

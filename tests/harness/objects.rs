@@ -85,6 +85,13 @@ impl Objects {
         Ok(serde_json::to_value(found)?)
     }
 
+    /// A merge patch.
+    pub async fn merge(&self, object: &str, patch: &Value) -> Result<()> {
+        let (kind, name) = object.split_once('/').context("an object is named kind/name")?;
+        self.api(kind)?.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
     /// Waits until the condition has that status for the newest generation; yields the object.
     pub async fn until(&self, object: &str, condition: &str, status: &str) -> Result<Value> {
         let what = format!("{object} to say {condition}={status}");

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
@@ -15,17 +17,18 @@ use crate::{
     node::{self, Node},
     objects::{Objects, secret},
     operator::{self, Operator},
-    postgres::{Durability, Postgres},
+    postgres::{self, Durability, Postgres},
     process::tail,
     provider::Provider,
-    redis::Redis,
+    redis::{self, Redis},
     workdir::Workdir,
 };
 
 /// Name of the one Platform of a world, and of its Secrets' prefix; as in `manifests/examples`.
 pub const PLATFORM: &str = "main";
-/// Where the image of the API is named otherwise than on a machine that builds it (a cluster with kubelets).
+/// For a cluster with nodes of its own: the API's image there, and this machine's address as its pods see it.
 const IMAGE_VARIABLE: &str = "TENANTRY_TEST_IMAGE";
+const ADDRESS_VARIABLE: &str = "TENANTRY_TEST_HOST_ADDRESS";
 
 /// What may differ between worlds. The default is a private one for a test.
 #[derive(Debug, Clone, Default)]
@@ -103,7 +106,7 @@ impl Platform {
         let binaries = Binaries::built().await?;
 
         let postgres = match &options.data {
-            Some(_) => Arc::new(Postgres::start(&workdir.join("postgres"), Durability::Full).await?),
+            Some(_) => Arc::new(Postgres::borrow_or_start(&workdir.join("postgres"), Durability::Full).await?),
             None => Postgres::shared().await?,
         };
         let database_name = namespace.replace('-', "_");
@@ -111,7 +114,11 @@ impl Platform {
         say(format!("PostgreSQL: {}", postgres.origin));
         let redis = Redis::borrow_or_start(&workdir.join("redis")).await?;
         say(format!("Redis: {}", redis.origin));
-        let provider = Provider::start(Ipv4Addr::LOCALHOST.into(), options.provider_port).await?;
+        let address = match std::env::var(ADDRESS_VARIABLE) {
+            Ok(address) => address.parse().with_context(|| format!("{ADDRESS_VARIABLE} is no address"))?,
+            Err(_) => Ipv4Addr::LOCALHOST.into(),
+        };
+        let provider = Provider::start(address, options.provider_port).await?;
         let control_plane =
             ControlPlane::start(&workdir.join("control-plane"), &namespace, options.cluster.as_deref()).await?;
         say(format!("Kubernetes API: {control_plane}"));
@@ -123,7 +130,16 @@ impl Platform {
             objects.apply(&secret(&format!("{PLATFORM}-{service}"), &[("uri", uri.as_str())])).await?;
         }
 
-        let image = std::env::var(IMAGE_VARIABLE).unwrap_or_else(|_| "ghcr.io/tenantry/tenantry-api:dev".into());
+        let image = std::env::var(IMAGE_VARIABLE);
+        if control_plane.has_nodes && image.is_err() {
+            bail!(
+                "this cluster has nodes that run its pods: name an image that they can pull with {IMAGE_VARIABLE}, this machine's \
+                 address with {ADDRESS_VARIABLE}, and services that pods reach with {} and {}",
+                postgres::URL_VARIABLE,
+                redis::URL_VARIABLE
+            );
+        }
+        let image = image.unwrap_or_else(|_| "ghcr.io/tenantry/tenantry-api:dev".into());
         let node = (!control_plane.has_nodes).then(|| {
             Node::start(node::Settings {
                 client: control_plane.client.clone(),
@@ -231,6 +247,10 @@ impl Platform {
         }
         if let Some(node) = self.node.take() {
             node.stop().await;
+        }
+        if self.control_plane.is_shared() && self.database_name.is_some() {
+            let namespaces: Api<Namespace> = Api::all(self.control_plane.client.clone());
+            namespaces.delete(&self.namespace, &DeleteParams::background()).await?;
         }
         self.control_plane.stop().await.context("the control plane does not stop")?;
         self.redis.stop().await?;

@@ -42,16 +42,20 @@ impl Postgres {
         static SHARED: OnceCell<Arc<Postgres>> = OnceCell::const_new();
         SHARED
             .get_or_try_init(async || {
-                if let Ok(url) = env::var(URL_VARIABLE) {
-                    return Ok(Arc::new(Self::borrow(&url).await?));
-                }
                 let folder = Workdir::temporary()?;
-                let mut started = Self::start(&folder.join("postgres"), Durability::None).await?;
-                started.folder = Some(folder);
-                Ok(Arc::new(started))
+                let mut postgres = Self::borrow_or_start(&folder.join("postgres"), Durability::None).await?;
+                postgres.folder = Some(folder);
+                Ok(Arc::new(postgres))
             })
             .await
             .cloned()
+    }
+
+    pub async fn borrow_or_start(folder: &Path, durability: Durability) -> Result<Self> {
+        match env::var(URL_VARIABLE) {
+            Ok(url) => Self::borrow(&url).await,
+            Err(_) => Self::start(folder, durability).await,
+        }
     }
 
     async fn borrow(url: &str) -> Result<Self> {
