@@ -33,6 +33,14 @@ def test_every_command_can_be_pasted_into_a_shell(name):
         assert parsed.returncode == 0, parsed.stderr + commands
 
 
+def test_every_command_of_cargo_dev_exists():
+    sources = (ROOT / "tests/harness/dev/main.rs").read_text()
+    commands = re.findall(r"^    ///.*\n    (\w+)[,(]|^    (\w+)\(", sources.split("enum Command {")[1].split("\n}")[0], re.MULTILINE)
+    known = {name.lower() for pair in commands for name in pair if name}
+    named = {word for text in DOCUMENTS.values() for word in re.findall(r"cargo dev (\w+)", text)}
+    assert named == known
+
+
 def test_every_path_in_backticks_exists():
     named = {path for path in re.findall(r"`([\w./-]+/[\w./-]*)`", README) if "<" not in path and not path.startswith("tenantry.dev")}
     rooms = [ROOT, ROOT / "api-server/src", ROOT / "operator/src", ROOT / "api-server/src/features", ROOT / "tests", ROOT / "crds"]
