@@ -12,6 +12,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod app;
+pub mod condition;
 pub mod error;
 pub mod extract;
 pub mod features;

@@ -12,4 +12,4 @@ pub use can::{Can, Permission, permissions};
 pub use input::{Json, Path, Query, Valid, Validate, Violations};
 pub use page::{Page, PageQuery};
 pub use tenant::Tenant;
-pub use user::{CurrentUser, Identity, Me, SessionId, UserId};
+pub use user::{CurrentUser, Me, SessionId, User, UserId};

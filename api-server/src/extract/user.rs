@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use contract::{
     RoleName,
-    access::{self, Permission, SubjectKind},
+    access::{self, SubjectKind},
 };
 use http::request::Parts;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{error::ApiError, middleware::Scope, tenancy::TenantSnapshot};
+use crate::{condition::Facts, error::ApiError, middleware::Scope, tenancy::TenantSnapshot};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -41,54 +41,90 @@ id!(
     SessionId
 );
 
-/// The signed-in user, as the session, the database and the tenant's role bindings say at this moment.
-#[derive(Debug, Clone)]
-pub struct CurrentUser {
+/// A user as the API knows them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct User {
     pub id: UserId,
-    pub session: SessionId,
     pub email: String,
-    /// The primary role first, then those that bindings give.
-    pub roles: Vec<RoleName>,
-    role: RoleName,
-    permissions: Vec<Permission>,
+    pub name: String,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    /// The primary role, for where only one fits: a token's `role`, a user's `role`.
+    pub role: RoleName,
+    /// Subjects of kind Group that the user belongs to.
+    pub groups: Vec<String>,
+    pub email_verified: bool,
+    pub is_active: bool,
+    pub last_login_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }
 
-/// Who somebody is, apart from what a tenant lets them do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Identity {
-    pub id: UserId,
-    pub email: String,
-    pub role: RoleName,
-    pub groups: Vec<String>,
+/// The signed-in user, as the session, the database and the tenant's role bindings say at this moment.
+///
+/// Nothing of it comes from the token: a binding that is revoked or has expired is gone at the next request.
+#[derive(Debug, Clone)]
+pub struct CurrentUser {
+    pub session: SessionId,
+    user: Arc<User>,
+    tenant: Arc<TenantSnapshot>,
+    /// Positions of the bindings that count.
+    bindings: Vec<usize>,
 }
 
 impl CurrentUser {
-    /// Adds up what the primary role and the tenant's bindings allow now. Nothing of it comes from the token: a binding
-    /// that is revoked or has expired is gone at the next request.
-    pub fn new(session: SessionId, identity: &Identity, tenant: &TenantSnapshot, now: Timestamp) -> Self {
-        let mut roles = vec![identity.role.clone()];
-        let mut permissions = access::built_in(&identity.role).unwrap_or_default();
-        let id = identity.id.to_string();
-        let subjects = [(SubjectKind::User, identity.email.as_str()), (SubjectKind::User, id.as_str())];
-        let groups = identity.groups.iter().map(|group| (SubjectKind::Group, group.as_str()));
-        for (kind, name) in subjects.into_iter().chain(groups) {
-            for binding in tenant.bindings(kind, name, now) {
-                if !roles.contains(&binding.role) {
-                    roles.push(binding.role.clone());
-                }
-                permissions.extend_from_slice(&binding.permissions);
-            }
-        }
-        Self { id: identity.id, session, email: identity.email.clone(), role: identity.role.clone(), roles, permissions }
+    /// Finds the bindings that count now. One with a condition counts where `facts` are known and make it true.
+    pub fn new(session: SessionId, user: Arc<User>, tenant: Arc<TenantSnapshot>, now: Timestamp) -> Self {
+        let mut current = Self { session, user, tenant, bindings: vec![] };
+        current.bindings = current.named().filter(|at| current.tenant.counts(*at, now)).collect();
+        current
     }
 
-    /// The primary role, for where only one fits: a token's `role`, a user's `role`.
-    pub fn role(&self) -> &RoleName {
-        &self.role
+    /// Adds the bindings whose condition this request meets.
+    pub fn meet(&mut self, now: Timestamp, facts: impl FnOnce(&Self) -> Facts) {
+        let conditional: Vec<_> = self.named().filter(|at| self.tenant.is_conditional(*at, now)).collect();
+        if !conditional.is_empty() {
+            let facts = facts(self);
+            let met = conditional.into_iter().filter(|at| self.tenant.meets(*at, &facts));
+            self.bindings.extend(met.collect::<Vec<_>>());
+        }
+    }
+
+    /// Bindings that name the user: by address, by id, or by a group.
+    fn named(&self) -> impl Iterator<Item = usize> {
+        let groups = self.user.groups.iter().map(|group| (SubjectKind::Group, group.as_str()));
+        let subjects = [(SubjectKind::User, self.user.email.as_str())].into_iter().chain(groups);
+        let by_id = self.tenant.bindings_of(SubjectKind::User, &self.user.id.to_string());
+        subjects.flat_map(|(kind, name)| self.tenant.bindings_of(kind, name)).chain(by_id).copied()
+    }
+
+    pub fn user(&self) -> &Arc<User> {
+        &self.user
+    }
+
+    /// The primary role, then those that bindings give.
+    pub fn roles(&self) -> Vec<RoleName> {
+        let mut roles = vec![self.user.role.clone()];
+        for at in &self.bindings {
+            let role = &self.tenant.config().bindings[*at].role;
+            if !roles.contains(role) {
+                roles.push(role.clone());
+            }
+        }
+        roles
     }
 
     pub fn may(&self, resource: &str, verb: &str) -> bool {
-        self.permissions.iter().any(|held| held.allows(resource, verb))
+        let bound = self.bindings.iter().flat_map(|at| &self.tenant.config().bindings[*at].permissions);
+        let built_in = access::built_in(&self.user.role).unwrap_or_default();
+        bound.chain(&built_in).any(|held| held.allows(resource, verb))
+    }
+}
+
+impl Deref for CurrentUser {
+    type Target = User;
+    fn deref(&self) -> &User {
+        &self.user
     }
 }
 

@@ -4,6 +4,8 @@
 //! route that needs somebody says so with `Me` or `Can<…>`, and then the reason is told; a stale token on a public route
 //! (a client that always sends what it has, also when signing in again) hurts nobody.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -12,11 +14,17 @@ use axum::{
 use http::{HeaderMap, header};
 
 use super::Scope;
-use crate::app::App;
+use crate::{app::App, condition::Facts, extract::CurrentUser};
 
 pub async fn authenticate(State(app): State<App>, scope: Scope, request: Request, next: Next) -> Response {
     if let (Some(token), Some(tenant)) = (bearer(request.headers()), scope.tenant()) {
-        let user = app.auth.authenticate(tenant, token).await;
+        let user = app.auth.authenticate(tenant, token).await.map(|mut user| {
+            let facts = |user: &CurrentUser| {
+                Facts::new(request.method(), scope.path(), scope.client_ip(), request.headers(), Some(user))
+            };
+            user.meet(app.clock.now(), facts);
+            Arc::new(user)
+        });
         scope.set_user(user.map_err(Into::into));
     }
     next.run(request).await

@@ -7,7 +7,7 @@ use std::{
 
 use contract::{
     Revision, Secret, TenantConfig,
-    access::{Binding, SubjectKind},
+    access::{Subject, SubjectKind},
     auth::SigningKey,
     codec::{self, DecodeError},
     payments::{Account, Provider},
@@ -17,7 +17,10 @@ use contract::{
 use jiff::Timestamp;
 
 use super::keys::{KeyError, SigningKeys};
-use crate::limits::Limits;
+use crate::{
+    condition::{Condition, Facts},
+    limits::Limits,
+};
 
 /// A tenant as one revision of its document says it is. Never changed: a new document makes a new one.
 #[derive(Debug)]
@@ -30,7 +33,9 @@ pub struct TenantSnapshot {
     /// Credentials by the field they were sealed under.
     secrets: HashMap<String, Secret>,
     /// Positions in `config.bindings` by subject; a user's e-mail address in lower case.
-    bindings: HashMap<(SubjectKind, String), Vec<usize>>,
+    subjects: HashMap<SubjectKind, HashMap<String, Vec<usize>>>,
+    /// Of each binding.
+    conditions: Vec<Option<Condition>>,
     origins: HashSet<String>,
 }
 
@@ -55,15 +60,17 @@ impl TenantSnapshot {
         let (revision, config) = codec::decode(document)?;
         let secrets = open_all(&config, key)?;
         let keys = SigningKeys::compile(&config.auth.signing_keys, |id| secrets.get(&SigningKey::seal_field(id)))?;
-        let mut bindings: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut subjects: HashMap<_, HashMap<String, Vec<usize>>> = HashMap::new();
         for (at, binding) in config.bindings.iter().enumerate() {
-            for subject in &binding.subjects {
-                bindings.entry((subject.kind, subject.name.to_lowercase())).or_default().push(at);
+            for Subject { kind, name } in &binding.subjects {
+                let name = if *kind == SubjectKind::User { name.to_lowercase() } else { name.clone() };
+                subjects.entry(*kind).or_default().entry(name).or_default().push(at);
             }
         }
+        let conditions = config.bindings.iter().map(|binding| binding.when.as_deref().map(Condition::compile)).collect();
         let origins = config.cors.allowed_origins.iter().cloned().collect();
         let rate_limits = Limits::compile(&config);
-        Ok(Self { revision, loaded_at: now, keys, rate_limits, config, secrets, bindings, origins })
+        Ok(Self { revision, loaded_at: now, keys, rate_limits, config, secrets, subjects, conditions, origins })
     }
 
     /// A credential, by the field it was sealed under (`contract::payments::Provider::seal_field`).
@@ -71,10 +78,32 @@ impl TenantSnapshot {
         self.secrets.get(field)
     }
 
-    /// The bindings that name this subject and have not expired.
-    pub fn bindings(&self, kind: SubjectKind, name: &str, now: Timestamp) -> impl Iterator<Item = &Binding> {
-        let found = self.bindings.get(&(kind, name.to_lowercase()));
-        found.into_iter().flatten().map(|at| &self.config.bindings[*at]).filter(move |b| b.expires_at.is_none_or(|end| now < end))
+    pub fn config(&self) -> &TenantConfig {
+        &self.config
+    }
+
+    /// Positions of the bindings that name this subject.
+    pub fn bindings_of(&self, kind: SubjectKind, name: &str) -> &[usize] {
+        self.subjects.get(&kind).and_then(|names| names.get(name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a binding counts for every request at this time.
+    pub fn counts(&self, binding: usize, now: Timestamp) -> bool {
+        self.conditions[binding].is_none() && self.lasts(binding, now)
+    }
+
+    /// Whether a binding counts at this time for requests that meet its condition.
+    pub fn is_conditional(&self, binding: usize, now: Timestamp) -> bool {
+        self.conditions[binding].is_some() && self.lasts(binding, now)
+    }
+
+    /// Whether the condition of a binding holds. One that cannot be evaluated does not.
+    pub fn meets(&self, binding: usize, facts: &Facts) -> bool {
+        self.conditions[binding].as_ref().is_none_or(|condition| condition.holds(facts) == Some(true))
+    }
+
+    fn lasts(&self, binding: usize, now: Timestamp) -> bool {
+        self.config.bindings[binding].expires_at.is_none_or(|end| now < end)
     }
 
     pub fn allows_origin(&self, origin: &str) -> bool {

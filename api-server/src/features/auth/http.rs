@@ -10,14 +10,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     hashing::HashError,
-    model::{self, AuthError, FullName, LogoutScope, NewUser, User},
+    model::{self, AuthError, FullName, LogoutScope, NewUser},
     service::{Device, Registered, SignedIn},
     tokens::{RefreshSecret, TokenError},
 };
 use crate::{
     app::App,
     error::{ApiError, Detail},
-    extract::{Json, Me, Query, Tenant, UserId, Valid, Validate, Violations},
+    extract::{Json, Me, CurrentUser, Query, Tenant, User, UserId, Valid, Validate, Violations},
     middleware::{Scope, bearer},
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
@@ -143,23 +143,24 @@ pub struct UserOut {
     pub updated_at: Timestamp,
 }
 
-impl UserOut {
-    pub fn with_roles(self, roles: Vec<RoleName>) -> Self {
-        Self { roles: Some(roles), ..self }
+/// Oneself, with all roles.
+impl From<&CurrentUser> for UserOut {
+    fn from(user: &CurrentUser) -> Self {
+        Self { roles: Some(user.roles()), ..Self::from(&**user.user()) }
     }
 }
 
-impl From<User> for UserOut {
-    fn from(user: User) -> Self {
+impl From<&User> for UserOut {
+    fn from(user: &User) -> Self {
         Self {
             id: user.id,
-            email: user.email,
+            email: user.email.clone(),
             full_name: user.name.clone(),
             full_name_snake: user.name.clone(),
-            name: user.name,
-            first_name: user.first_name,
-            last_name: user.last_name,
-            role: user.role,
+            name: user.name.clone(),
+            first_name: user.first_name.clone(),
+            last_name: user.last_name.clone(),
+            role: user.role.clone(),
             roles: None,
             email_verified: user.email_verified,
             is_active: user.is_active,
@@ -199,7 +200,7 @@ pub struct SessionOut {
 impl From<SignedIn> for SessionOut {
     fn from(signed_in: SignedIn) -> Self {
         Self {
-            user: UserOut::from(signed_in.user).with_roles(signed_in.roles),
+            user: UserOut::from(&signed_in.user),
             token: Some(signed_in.access_token.clone()),
             access_token: Some(signed_in.access_token),
             refresh_token: Some(signed_in.refresh_token.expose().to_owned()),
@@ -213,7 +214,7 @@ impl From<SignedIn> for SessionOut {
 impl From<User> for SessionOut {
     fn from(unverified: User) -> Self {
         Self {
-            user: unverified.into(),
+            user: UserOut::from(&unverified),
             access_token: None,
             refresh_token: None,
             token: None,
@@ -250,7 +251,7 @@ async fn register(
     let (Some(email), Some(name)) = (model::email(&body.email), body.full_name()) else {
         return Err(ApiError::internal("a checked registration without address or name"));
     };
-    let session = match app.auth.register(&tenant, NewUser { email, password: body.password, name }, &device).await? {
+    let session = match app.auth.register(&tenant.0, NewUser { email, password: body.password, name }, &device).await? {
         Registered::SignedIn(signed_in) => SessionOut::from(*signed_in),
         Registered::Unverified(user) => SessionOut::from(*user),
     };
@@ -272,7 +273,7 @@ async fn login(
     device: Device,
     Valid(Json(body)): Valid<Json<Credentials>>,
 ) -> Answer<SessionOut> {
-    let signed_in = app.auth.login(&tenant, &body.email, Secret::new(body.password), &device).await?;
+    let signed_in = app.auth.login(&tenant.0, &body.email, Secret::new(body.password), &device).await?;
     Ok(Reply::ok(signed_in.into()).with_message("Signed in"))
 }
 
@@ -291,7 +292,7 @@ async fn refresh(
     Json(body): Json<RefreshRequest>,
 ) -> Answer<SessionOut> {
     let token = RefreshSecret::given(&body.refresh_token);
-    let signed_in = app.auth.refresh(&tenant, &token, bearer(&headers), &device).await?;
+    let signed_in = app.auth.refresh(&tenant.0, &token, bearer(&headers), &device).await?;
     Ok(Reply::ok(signed_in.into()))
 }
 
@@ -325,9 +326,8 @@ async fn logout(
     (status = 200, description = "The user, with all roles as of now", body = Envelope<UserOut>),
     (status = 401, description = "Not signed in", body = ErrorBody),
 ))]
-async fn get_me(me: Me, State(app): State<App>, tenant: Tenant) -> Answer<UserOut> {
-    let user = app.auth.user(tenant.id, me.id).await?.ok_or(AuthError::SessionEnded)?;
-    Ok(Reply::ok(UserOut::from(user).with_roles(me.roles.clone())))
+async fn get_me(me: Me) -> Answer<UserOut> {
+    Ok(Reply::ok(UserOut::from(&*me.0)))
 }
 
 /// The public keys that check the tenant's access tokens (RFC 7517).

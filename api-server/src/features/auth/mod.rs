@@ -16,5 +16,5 @@ mod tests;
 mod tokens;
 
 pub use http::{UserOut, router, well_known};
-pub use model::{AuthError, User};
+pub use model::AuthError;
 pub use service::{Auth, Device};

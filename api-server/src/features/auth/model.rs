@@ -1,18 +1,12 @@
 //! Users and their passwords: the rules, without a database and without HTTP.
 
-use contract::{
-    RoleName,
-    auth::{CharacterClass, PasswordPolicy},
-};
+use contract::auth::{CharacterClass, PasswordPolicy};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{hashing::HashError, tokens::{SignError, TokenError}};
-use crate::{
-    error::Detail,
-    extract::UserId,
-};
+use crate::error::Detail;
 
 /// Who registers without anyone having said what they are.
 pub const DEFAULT_ROLE: &str = "USER";
@@ -20,23 +14,6 @@ pub const DEFAULT_ROLE: &str = "USER";
 pub const MAX_PASSWORD_CHARS: usize = 100;
 const MAX_EMAIL_CHARS: usize = 255;
 const MAX_NAME_CHARS: usize = 100;
-
-/// A user as the room keeps them.
-#[derive(Debug, Clone)]
-pub struct User {
-    pub id: UserId,
-    pub email: String,
-    pub name: String,
-    pub first_name: Option<String>,
-    pub last_name: Option<String>,
-    pub role: RoleName,
-    pub groups: Vec<String>,
-    pub email_verified: bool,
-    pub is_active: bool,
-    pub last_login_at: Option<Timestamp>,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
 
 /// What somebody who registers gives, checked.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use jiff_sqlx::ToSqlx;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::model::{AuthError, FullName, RefreshToken, User};
+use super::model::{AuthError, FullName, RefreshToken};
 use crate::{
-    extract::{Identity, Page, SessionId, UserId},
+    extract::{Page, SessionId, User, UserId},
     infra::TenantTx,
 };
 
@@ -188,10 +188,12 @@ pub async fn insert_session(
 }
 
 /// Who is signed in by a session that still counts.
-pub async fn identity_of_session(tx: &mut TenantTx, session: SessionId, now: Timestamp) -> Result<Option<Identity>, sqlx::Error> {
+pub async fn user_of_session(tx: &mut TenantTx, session: SessionId, now: Timestamp) -> Result<Option<User>, sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
-    let row = query!(
-        "SELECT u.id, u.email, u.role, u.groups
+    query_as!(
+        UserRow,
+        "SELECT u.id, u.email, u.name, u.first_name, u.last_name, u.role, u.groups, u.email_verified, u.is_active,
+                u.last_login_at, u.created_at, u.updated_at
          FROM auth.sessions s JOIN auth.users u ON u.tenant_id = s.tenant_id AND u.id = s.user_id
          WHERE s.tenant_id = $1 AND s.id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3 AND u.is_active",
         tenant,
@@ -199,8 +201,9 @@ pub async fn identity_of_session(tx: &mut TenantTx, session: SessionId, now: Tim
         now.to_sqlx()
     )
     .fetch_optional(tx.conn())
-    .await?;
-    row.map(|row| Ok(Identity { id: UserId(row.id), email: row.email, role: role(&row.role)?, groups: row.groups })).transpose()
+    .await?
+    .map(User::try_from)
+    .transpose()
 }
 
 /// Holds a session for this transaction, so that two refreshes of one family come one after the other.

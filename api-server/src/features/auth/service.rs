@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use super::{
     hashing::{Hashing, Verdict},
-    model::{self, AuthError, LogoutScope, NewUser, User},
+    model::{self, AuthError, LogoutScope, NewUser},
     repo,
     sessions::{Sessions, State},
     tokens::{RefreshSecret, Tokens},
 };
 use crate::{
-    extract::{CurrentUser, Identity, Page, SessionId, UserId},
+    extract::{CurrentUser, Page, SessionId, User, UserId},
     features::audit,
     infra::{Clock, Db, Redis, TenantTx},
     metrics::Metrics,
@@ -43,8 +43,7 @@ pub struct Device {
 
 /// Somebody who is signed in now, with what they need to stay so.
 pub struct SignedIn {
-    pub user: User,
-    pub roles: Vec<contract::RoleName>,
+    pub user: CurrentUser,
     pub access_token: String,
     pub refresh_token: RefreshSecret,
     pub expires_in: u32,
@@ -64,18 +63,16 @@ impl Auth {
     }
 
     /// The user behind an access token, as of now: token, session, user and bindings all count at this moment.
-    pub async fn authenticate(&self, tenant: &TenantSnapshot, token: &str) -> Result<Arc<CurrentUser>, AuthError> {
+    pub async fn authenticate(&self, tenant: &Arc<TenantSnapshot>, token: &str) -> Result<CurrentUser, AuthError> {
         let now = self.clock.now();
         let claims = self.tokens.check(tenant, token, now)?;
-        match &*self.sessions.state(tenant.id, claims.sid).await? {
-            State::Live(identity) if identity.id == claims.sub => {
-                Ok(Arc::new(CurrentUser::new(claims.sid, identity, tenant, now)))
-            }
+        match self.sessions.state(tenant.id, claims.sid).await? {
+            State::Live(user) if user.id == claims.sub => Ok(CurrentUser::new(claims.sid, user, Arc::clone(tenant), now)),
             _ => Err(AuthError::SessionEnded),
         }
     }
 
-    pub async fn register(&self, tenant: &TenantSnapshot, new: NewUser, device: &Device) -> Result<Registered, AuthError> {
+    pub async fn register(&self, tenant: &Arc<TenantSnapshot>, new: NewUser, device: &Device) -> Result<Registered, AuthError> {
         let policy = &tenant.auth.password;
         let faults = model::password_faults(&new.password, policy);
         if !faults.is_empty() {
@@ -101,7 +98,7 @@ impl Auth {
         Ok(Registered::SignedIn(Box::new(signed_in)))
     }
 
-    pub async fn login(&self, tenant: &TenantSnapshot, email: &str, password: Secret, device: &Device) -> Result<SignedIn, AuthError> {
+    pub async fn login(&self, tenant: &Arc<TenantSnapshot>, email: &str, password: Secret, device: &Device) -> Result<SignedIn, AuthError> {
         let mut tx = self.db.begin(tenant.id).await?;
         let found = match model::email(email) {
             Some(email) => repo::find_by_email(&mut tx, &email).await?,
@@ -141,7 +138,7 @@ impl Auth {
     /// who hold the token is a thief, and the family ends.
     pub async fn refresh(
         &self,
-        tenant: &TenantSnapshot,
+        tenant: &Arc<TenantSnapshot>,
         given: &RefreshSecret,
         bearer: Option<&str>,
         device: &Device,
@@ -157,7 +154,7 @@ impl Auth {
         // Read again under the lock: whoever came first may have used it.
         repo::lock_session(&mut tx, session).await?;
         let token = repo::find_token(&mut tx, &digest).await?.ok_or(AuthError::InvalidRefreshToken)?;
-        let identity = repo::identity_of_session(&mut tx, session, now).await?.ok_or(AuthError::InvalidRefreshToken)?;
+        let user = repo::user_of_session(&mut tx, session, now).await?.ok_or(AuthError::InvalidRefreshToken)?;
         if token.expires_at <= now {
             return Err(AuthError::InvalidRefreshToken);
         }
@@ -177,12 +174,11 @@ impl Auth {
                     false => None,
                 };
                 let Some(id) = successor else {
-                    return self.end_family(tx, identity.id, session, device, now).await;
+                    return self.end_family(tx, user.id, session, device, now).await;
                 };
                 given.successor(id)
             }
         };
-        let user = repo::find_user(&mut tx, identity.id).await?.ok_or(AuthError::InvalidRefreshToken)?;
         let signed_in = self.issue(tenant, user, session, successor, now)?;
         tx.commit().await?;
         Ok(signed_in)
@@ -232,9 +228,9 @@ impl Auth {
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant).await?;
         let session = repo::session_of_token(&mut tx, &token.digest()).await?.ok_or(AuthError::InvalidRefreshToken)?;
-        let identity = repo::identity_of_session(&mut tx, session, now).await?.ok_or(AuthError::InvalidRefreshToken)?;
+        let user = repo::user_of_session(&mut tx, session, now).await?.ok_or(AuthError::InvalidRefreshToken)?;
         tx.commit().await?;
-        Ok((identity.id, session))
+        Ok((user.id, session))
     }
 
     pub async fn user(&self, tenant: TenantId, id: UserId) -> Result<Option<User>, AuthError> {
@@ -258,7 +254,7 @@ impl Auth {
     async fn sign_in(
         &self,
         tx: &mut TenantTx,
-        tenant: &TenantSnapshot,
+        tenant: &Arc<TenantSnapshot>,
         user: User,
         device: &Device,
         now: Timestamp,
@@ -272,22 +268,16 @@ impl Auth {
 
     fn issue(
         &self,
-        tenant: &TenantSnapshot,
+        tenant: &Arc<TenantSnapshot>,
         user: User,
         session: SessionId,
         refresh_token: RefreshSecret,
         now: Timestamp,
     ) -> Result<SignedIn, AuthError> {
-        let current = CurrentUser::new(session, &Identity::from(&user), tenant, now);
-        let access_token = self.tokens.sign(tenant, &current, now)?;
+        let user = CurrentUser::new(session, Arc::new(user), Arc::clone(tenant), now);
+        let access_token = self.tokens.sign(tenant, &user, now)?;
         let expires_in = tenant.auth.access_token_seconds;
-        Ok(SignedIn { user, roles: current.roles, access_token, refresh_token, expires_in })
-    }
-}
-
-impl From<&User> for Identity {
-    fn from(user: &User) -> Self {
-        Self { id: user.id, email: user.email.clone(), role: user.role.clone(), groups: user.groups.clone() }
+        Ok(SignedIn { user, access_token, refresh_token, expires_in })
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::repo;
 use crate::{
-    extract::{Identity, SessionId},
+    extract::{SessionId, User},
     infra::{Clock, Db, Redis},
     metrics::Metrics,
 };
@@ -27,14 +27,14 @@ const SESSIONS_HERE: u64 = 100_000;
 /// What a session is at this moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum State {
-    Live(Identity),
+    Live(Arc<User>),
     /// Ended, unknown, or its user is deactivated or gone.
     Ended,
 }
 
 #[derive(Clone)]
 pub struct Sessions {
-    here: Cache<(TenantId, SessionId), (Timestamp, Arc<State>)>,
+    here: Cache<(TenantId, SessionId), (Timestamp, State)>,
     db: Db,
     redis: Redis,
     clock: Clock,
@@ -46,7 +46,7 @@ impl Sessions {
         Self { here: Cache::new(SESSIONS_HERE), db, redis, clock, metrics }
     }
 
-    pub async fn state(&self, tenant: TenantId, session: SessionId) -> Result<Arc<State>, sqlx::Error> {
+    pub async fn state(&self, tenant: TenantId, session: SessionId) -> Result<State, sqlx::Error> {
         let now = self.clock.now();
         if let Some((asked, state)) = self.here.get(&(tenant, session))
             && now.duration_since(asked) < FRESH
@@ -57,8 +57,7 @@ impl Sessions {
             Some(state) => state,
             None => self.look_up(tenant, session, now).await?,
         };
-        let state = Arc::new(state);
-        self.here.insert((tenant, session), (now, Arc::clone(&state)));
+        self.here.insert((tenant, session), (now, state.clone()));
         Ok(state)
     }
 
@@ -92,7 +91,7 @@ impl Sessions {
 
     async fn look_up(&self, tenant: TenantId, session: SessionId, now: Timestamp) -> Result<State, sqlx::Error> {
         let mut tx = self.db.begin(tenant).await?;
-        let state = repo::identity_of_session(&mut tx, session, now).await?.map_or(State::Ended, State::Live);
+        let state = repo::user_of_session(&mut tx, session, now).await?.map_or(State::Ended, |user| State::Live(Arc::new(user)));
         tx.commit().await?;
         if let Ok(text) = serde_json::to_string(&state) {
             // NX: an end that was written since our look at the database must stand.

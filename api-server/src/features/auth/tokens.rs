@@ -92,8 +92,8 @@ impl Tokens {
             amr: vec!["pwd".into()],
             user_id: user.id,
             email: user.email.clone(),
-            role: user.role().clone(),
-            roles: user.roles.clone(),
+            role: user.role.clone(),
+            roles: user.roles(),
         };
         let header = Header { kid: Some(kid.to_owned()), ..Header::new(algorithm) };
         Ok(jsonwebtoken::encode(&header, &claims, key)?)

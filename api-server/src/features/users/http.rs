@@ -40,7 +40,7 @@ async fn list_users(
     Query(filter): Query<Filter>,
 ) -> Answer<Vec<UserOut>> {
     let (users, pagination) = app.auth.users(tenant.id, &page, filter.email.as_deref()).await?;
-    Ok(Reply::ok(users.into_iter().map(UserOut::from).collect()).with_pagination(pagination))
+    Ok(Reply::ok(users.iter().map(UserOut::from).collect()).with_pagination(pagination))
 }
 
 /// One user: oneself, or anybody for who may read users.
@@ -56,5 +56,5 @@ async fn get_user(me: Me, State(app): State<App>, tenant: Tenant, Path(id): Path
         return Err(ApiError::forbidden("Insufficient permissions"));
     }
     let user = app.auth.user(tenant.id, id).await?.ok_or_else(|| ApiError::not_found("No such user"))?;
-    Ok(Reply::ok(user.into()))
+    Ok(Reply::ok(UserOut::from(&user)))
 }
