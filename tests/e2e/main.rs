@@ -1,1 +1,11 @@
-fn main() {}
+//! Journeys: what people come for, from `kubectl apply` to an answered request, with every part real.
+//!
+//! Each runs in a world of its own ([`harness::Platform`]), on whatever Kubernetes API the harness finds, and waits on
+//! conditions only.
+
+mod access;
+mod hot_reload;
+mod isolation;
+mod outage;
+mod payments;
+mod refusals;

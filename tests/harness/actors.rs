@@ -123,6 +123,11 @@ pub struct Tokens {
 }
 
 impl User {
+    /// The same person under another address.
+    pub fn with_email(self, email: &str) -> Self {
+        Self { email: email.into(), ..self }
+    }
+
     /// Registers and logs in.
     pub async fn registers(&self) -> Result<()> {
         let body = json!({"email": self.email, "password": self.password, "firstName": "Test", "lastName": "Person"});
@@ -207,7 +212,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn of(request: RequestBuilder) -> Result<Self> {
+    pub async fn of(request: RequestBuilder) -> Result<Self> {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await?;

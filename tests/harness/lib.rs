@@ -19,6 +19,7 @@ pub mod platform;
 pub mod postgres;
 pub mod process;
 pub mod provider;
+pub mod python;
 pub mod redis;
 pub mod wait;
 pub mod workdir;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
@@ -221,6 +222,20 @@ impl Platform {
     /// A tenant that takes payments with the fake provider, served by every replica.
     pub async fn tenant(&self, name: &str) -> Result<Tenant> {
         Tenant::create(self, name).await
+    }
+
+    /// `kill -9` of every API process of this world, whoever started it; yields how many there were.
+    pub fn kill_pods(&self) -> Result<usize> {
+        let mine = format!("TENANTRY_NAMESPACE={}", self.namespace);
+        let processes = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let of_this_world = processes.filter(|pid: &i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == mine.as_bytes())
+        });
+        let killed = of_this_world.filter(|pid| {
+            Pid::from_raw(*pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+        });
+        Ok(killed.count())
     }
 
     /// `logs/<namespace>/<pod>/<container>.log`.
