@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     clock, object,
     registry::{Column, Kind, Scale, SchemaSource},
-    schema::{self, Schema, join},
+    schema::{self, join},
     status::Cause,
 };
 
@@ -201,14 +201,13 @@ fn structural(openapi: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid(format!("{path}.pattern"), &openapi["pattern"].to_string(), &why));
     }
     list_keys(openapi, path, causes);
-    let compiled: Schema = schema::compile(openapi);
     if let Some(default) = openapi.get("default") {
         let alone = schema::compile(&json!({ "type": "object", "properties": { "default": openapi } }));
         for cause in schema::validate::validate(&alone, &json!({ "default": default }), None) {
             causes.push(Cause { field: join(path, &cause.field), ..cause });
         }
     }
-    for (index, problem) in compiled.rules.iter().flat_map(schema::cel::Rules::errors).enumerate() {
+    for (index, problem) in schema::cel::Rules::compile(openapi).iter().flat_map(schema::cel::Rules::errors).enumerate() {
         let field = format!("{path}.x-kubernetes-validations[{index}].rule");
         causes.push(Cause::invalid(field, &openapi["x-kubernetes-validations"][index].to_string(), &format!("compilation failed: {problem}")));
     }

@@ -19,6 +19,15 @@ fn default(object: &mut Value, path: &str, value: Value) {
     }
 }
 
+/// What is at `path`, if it is there. (Indexing a mutable value would put a null there.)
+fn inside<'a>(object: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    path.split('.').try_fold(object, |value, field| value.get_mut(field))
+}
+
+fn each<'a>(object: &'a mut Value, path: &str) -> impl Iterator<Item = &'a mut Value> {
+    inside(object, path).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 pub fn apply(kind: &Kind, object: &mut Value, old: Option<&Value>) {
     match kind.storage.as_str() {
         "/namespaces" => {
@@ -30,7 +39,7 @@ pub fn apply(kind: &Kind, object: &mut Value, old: Option<&Value>) {
         }
         "/secrets" => secret(object),
         "/pods" => {
-            pod_spec(&mut object["spec"], "Always");
+            pod_spec(object, "spec", "Always");
             default(object, "status.phase", json!("Pending"));
             default(object, "status.qosClass", json!("BestEffort"));
         }
@@ -44,15 +53,15 @@ pub fn apply(kind: &Kind, object: &mut Value, old: Option<&Value>) {
             default(object, "spec.revisionHistoryLimit", json!(10));
             default(object, "spec.progressDeadlineSeconds", json!(600));
             default(object, "spec.strategy.type", json!("RollingUpdate"));
-            if object["spec"]["strategy"]["type"] == "RollingUpdate" {
+            if object::at(object, "spec.strategy.type") == "RollingUpdate" {
                 default(object, "spec.strategy.rollingUpdate.maxSurge", json!("25%"));
                 default(object, "spec.strategy.rollingUpdate.maxUnavailable", json!("25%"));
             }
-            pod_spec(&mut object["spec"]["template"]["spec"], "Always");
+            pod_spec(object, "spec.template.spec", "Always");
         }
         "apps/replicasets" => {
             default(object, "spec.replicas", json!(1));
-            pod_spec(&mut object["spec"]["template"]["spec"], "Always");
+            pod_spec(object, "spec.template.spec", "Always");
         }
         "apps/statefulsets" => {
             default(object, "spec.replicas", json!(1));
@@ -60,12 +69,12 @@ pub fn apply(kind: &Kind, object: &mut Value, old: Option<&Value>) {
             default(object, "spec.podManagementPolicy", json!("OrderedReady"));
             default(object, "spec.updateStrategy.type", json!("RollingUpdate"));
             default(object, "spec.persistentVolumeClaimRetentionPolicy", json!({ "whenDeleted": "Retain", "whenScaled": "Retain" }));
-            pod_spec(&mut object["spec"]["template"]["spec"], "Always");
+            pod_spec(object, "spec.template.spec", "Always");
         }
         "apps/daemonsets" => {
             default(object, "spec.revisionHistoryLimit", json!(10));
             default(object, "spec.updateStrategy.type", json!("RollingUpdate"));
-            pod_spec(&mut object["spec"]["template"]["spec"], "Always");
+            pod_spec(object, "spec.template.spec", "Always");
         }
         "batch/jobs" => job(object),
         "batch/cronjobs" => {
@@ -75,13 +84,13 @@ pub fn apply(kind: &Kind, object: &mut Value, old: Option<&Value>) {
                 ("successfulJobsHistoryLimit", json!(3)),
                 ("failedJobsHistoryLimit", json!(1)),
             ] {
-                default(&mut object["spec"], path, value);
+                default(object, &format!("spec.{path}"), value);
             }
-            pod_spec(&mut object["spec"]["jobTemplate"]["spec"]["template"]["spec"], "");
+            pod_spec(object, "spec.jobTemplate.spec.template.spec", "");
         }
         "rbac.authorization.k8s.io/rolebindings" | "rbac.authorization.k8s.io/clusterrolebindings" => {
             default(object, "roleRef.apiGroup", json!("rbac.authorization.k8s.io"));
-            for subject in object["subjects"].as_array_mut().into_iter().flatten() {
+            for subject in each(object, "subjects") {
                 if subject["kind"] != "ServiceAccount" {
                     default(subject, "apiGroup", json!("rbac.authorization.k8s.io"));
                 }
@@ -119,7 +128,7 @@ fn service(object: &mut Value, old: Option<&Value>) {
     default(object, "spec.type", json!("ClusterIP"));
     default(object, "spec.sessionAffinity", json!("None"));
     default(object, "spec.internalTrafficPolicy", json!("Cluster"));
-    for port in object["spec"]["ports"].as_array_mut().into_iter().flatten() {
+    for port in each(object, "spec.ports") {
         default(port, "protocol", json!("TCP"));
         let number = port["port"].clone();
         default(port, "targetPort", number);
@@ -146,12 +155,12 @@ fn job(object: &mut Value) {
         ("manualSelector", json!(false)),
         ("podReplacementPolicy", json!("TerminatingOrFailed")),
     ] {
-        default(&mut object["spec"], path, value);
+        default(object, &format!("spec.{path}"), value);
     }
-    if object["spec"]["completions"].is_null() && object["spec"]["parallelism"].is_null() {
-        default(&mut object["spec"], "completions", json!(1));
+    if object::at(object, "spec.completions").is_null() && object::at(object, "spec.parallelism").is_null() {
+        default(object, "spec.completions", json!(1));
     }
-    default(&mut object["spec"], "parallelism", json!(1));
+    default(object, "spec.parallelism", json!(1));
     let (name, uid) = (object::name(object).to_owned(), object::uid(object).to_owned());
     if object["spec"]["manualSelector"] != true {
         let template = &mut object["spec"]["template"];
@@ -167,13 +176,11 @@ fn job(object: &mut Value) {
         }
         default(object, "spec.selector.matchLabels", json!({ "batch.kubernetes.io/controller-uid": uid }));
     }
-    pod_spec(&mut object["spec"]["template"]["spec"], "");
+    pod_spec(object, "spec.template.spec", "");
 }
 
-fn pod_spec(spec: &mut Value, restart_policy: &str) {
-    if !spec.is_object() {
-        return;
-    }
+fn pod_spec(object: &mut Value, path: &str, restart_policy: &str) {
+    let Some(spec) = inside(object, path).filter(|spec| spec.is_object()) else { return };
     if !restart_policy.is_empty() {
         default(spec, "restartPolicy", json!(restart_policy));
     }
@@ -185,14 +192,14 @@ fn pod_spec(spec: &mut Value, restart_policy: &str) {
         default(spec, "serviceAccount", json!(account));
     }
     for list in ["containers", "initContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten().filter(|item| item.is_object()) {
+        for container in each(spec, list).filter(|item| item.is_object()) {
             self::container(container);
         }
     }
-    for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
+    for volume in each(spec, "volumes") {
         for source in ["secret", "configMap", "projected"] {
-            if volume[source].is_object() {
-                default(&mut volume[source], "defaultMode", json!(420));
+            if let Some(source) = inside(volume, source) {
+                default(source, "defaultMode", json!(420));
             }
         }
     }
@@ -206,24 +213,23 @@ fn container(container: &mut Value) {
     default(container, "terminationMessagePath", json!("/dev/termination-log"));
     default(container, "terminationMessagePolicy", json!("File"));
     default(container, "resources", json!({}));
-    for port in container["ports"].as_array_mut().into_iter().flatten() {
+    for port in each(container, "ports") {
         default(port, "protocol", json!("TCP"));
     }
-    for variable in container["env"].as_array_mut().into_iter().flatten() {
-        if variable["valueFrom"]["fieldRef"].is_object() {
-            default(variable, "valueFrom.fieldRef.apiVersion", json!("v1"));
+    for variable in each(container, "env") {
+        if let Some(field) = inside(variable, "valueFrom.fieldRef") {
+            default(field, "apiVersion", json!("v1"));
         }
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if container[probe].is_object() {
-            let probe = &mut container[probe];
+        if let Some(probe) = inside(container, probe) {
             let numbers = [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)];
             for (field, value) in numbers {
                 default(probe, field, json!(value));
             }
-            if probe["httpGet"].is_object() {
-                default(probe, "httpGet.scheme", json!("HTTP"));
-                default(probe, "httpGet.path", json!("/"));
+            if let Some(get) = inside(probe, "httpGet") {
+                default(get, "scheme", json!("HTTP"));
+                default(get, "path", json!("/"));
             }
         }
     }

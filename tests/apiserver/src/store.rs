@@ -32,11 +32,12 @@ pub struct Entry {
     pub value: Value,
     pub revision: u64,
     json: OnceLock<Bytes>,
+    item: OnceLock<Bytes>,
 }
 
 impl Entry {
     fn new(value: Value, revision: u64) -> Arc<Self> {
-        Arc::new(Self { value, revision, json: OnceLock::new() })
+        Arc::new(Self { value, revision, json: OnceLock::new(), item: OnceLock::new() })
     }
 
     /// An object that is answered but not kept: a dry run, a review.
@@ -46,6 +47,17 @@ impl Entry {
 
     pub fn json(&self) -> Bytes {
         self.json.get_or_init(|| Bytes::from(self.value.to_string())).clone()
+    }
+
+    /// Without `apiVersion` and `kind`: how lists of built-in kinds carry it, whose list says both.
+    pub fn item(&self) -> Bytes {
+        let bare = || {
+            let mut value = self.value.clone();
+            object::remove(&mut value, "apiVersion");
+            object::remove(&mut value, "kind");
+            Bytes::from(value.to_string())
+        };
+        self.item.get_or_init(bare).clone()
     }
 }
 

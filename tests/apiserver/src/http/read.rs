@@ -165,7 +165,8 @@ fn whole(kind: &Kind, items: &[(Arc<Key>, Arc<Entry>)], meta: &Value) -> Bytes {
         if index > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(&one(kind, entry, &Accept::default()));
+        let bare = !kind.custom && convert::is_stored_form(kind, entry);
+        body.extend_from_slice(&if bare { entry.item() } else { one(kind, entry, &Accept::default()) });
     }
     body.extend_from_slice(b"]}");
     Bytes::from(body)

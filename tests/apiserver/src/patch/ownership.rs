@@ -117,11 +117,14 @@ pub fn through_door(kind: &Kind, subresource: &str, path: &Path) -> bool {
 
 /// After a create, update or patch: what changed now belongs to `manager`, what is gone belongs to nobody.
 pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: &Manager) {
-    let mut owned = old.map(read).unwrap_or_default();
-    // Sending an empty list is the documented way to forget all owners.
-    if new["metadata"]["managedFields"].as_array().is_some_and(|list| list.iter().all(|entry| entry == &json!({}))) && old.is_some() {
-        owned.clear();
-    }
+    // A client may edit the list (kubectl moves owners over to server-side apply that way); one that sends none, because
+    // it does not know of it, does not thereby forget it. `[{}]` is the documented way to forget.
+    let stated = new["metadata"]["managedFields"].as_array().filter(|list| !list.is_empty() && manager.subresource.is_empty());
+    let mut owned = match stated {
+        Some(list) if list.iter().all(|entry| entry == &json!({})) => Vec::new(),
+        Some(_) => read(new),
+        None => old.map(read).unwrap_or_default(),
+    };
     let schema = kind.schema();
     let nothing = Leaves::new();
     let before = old.map_or(nothing, |old| leaves(schema, old));

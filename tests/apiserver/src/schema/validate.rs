@@ -4,7 +4,7 @@
 //! be worked on (validation ratcheting):
 //! <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-ratcheting>
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -64,7 +64,7 @@ fn check_rules(schema: &Schema, new: &Value, old: Option<&Value>, path: &str, ca
         Value::Object(map) => {
             for (name, child) in map {
                 if let Some(field) = schema.field(name) {
-                    check_rules(field, child, old.and_then(|old| old.get(name)), &child_path(schema, path, name), causes);
+                    check_rules(field, child, old.and_then(|old| old.get(name)), &join(path, name), causes);
                 }
             }
         }
@@ -77,11 +77,6 @@ fn check_rules(schema: &Schema, new: &Value, old: Option<&Value>, path: &str, ca
         }
         _ => {}
     }
-}
-
-/// Map entries are shown as `limits[cpu]` in Kubernetes' own validation, as `limits.cpu` in a schema's.
-fn child_path(_schema: &Schema, path: &str, name: &str) -> String {
-    join(path, name)
 }
 
 struct Walk {
@@ -111,7 +106,7 @@ impl Walk {
                 }
                 for (name, child) in map {
                     if let Some(field) = schema.field(name) {
-                        self.node(field, child, old.and_then(|old| old.get(name)), &child_path(schema, path, name), causes);
+                        self.node(field, child, old.and_then(|old| old.get(name)), &join(path, name), causes);
                     }
                 }
             }
@@ -296,7 +291,7 @@ fn junctors(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>)
 }
 
 fn duplicates(schema: &Schema, list: &[Value], path: &str, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
     for (index, item) in list.iter().enumerate() {
         let id = match &schema.list {
             ListType::Map(keys) => {
@@ -308,11 +303,10 @@ fn duplicates(schema: &Schema, list: &[Value], path: &str, causes: &mut Vec<Caus
             ListType::Atomic if schema.checks.unique => show(item),
             ListType::Atomic => return,
         };
-        if seen.contains(&id) {
+        if !seen.insert(id.clone()) {
             let field = format!("{path}[{index}]");
             causes.push(Cause { field, reason: "FieldValueDuplicate", message: format!("Duplicate value: {id}") });
         }
-        seen.push(id);
     }
 }
 
