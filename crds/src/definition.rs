@@ -9,21 +9,11 @@ use kube::{CustomResourceExt, api::ObjectMeta};
 pub fn definition<K: CustomResourceExt>() -> CustomResourceDefinition {
     let mut crd = K::crd();
     crd.metadata = ObjectMeta {
-        labels: Some(
-            [(
-                contract::names::LABEL_PART_OF.to_owned(),
-                contract::names::PART_OF.to_owned(),
-            )]
-            .into(),
-        ),
+        labels: Some([(contract::names::LABEL_PART_OF.to_owned(), contract::names::PART_OF.to_owned())].into()),
         ..crd.metadata
     };
     for version in &mut crd.spec.versions {
-        if let Some(schema) = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
-        {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             rewrite(schema);
         }
     }
@@ -32,6 +22,7 @@ pub fn definition<K: CustomResourceExt>() -> CustomResourceDefinition {
 
 /// Rewrites a schema and everything below it:
 /// - the formats of Rust's unsigned integers, which the API server warns about, become those of the next larger signed one;
+/// - `title`, which repeats the kind, goes;
 /// - `nullable` goes: an explicit `null` then means "left out", gets its default, and never meets a CEL rule;
 /// - a description is one line per paragraph, not one per line of source, and that of quantities, which is the grammar of
 ///   all of them, becomes an example.
@@ -42,6 +33,7 @@ fn rewrite(schema: &mut JSONSchemaProps) {
         _ => format,
     });
     schema.nullable = None;
+    schema.title = None;
     schema.description = if schema.x_kubernetes_int_or_string == Some(true) {
         Some("Quantity, such as `500m` or `256Mi`.".to_owned())
     } else {
@@ -59,8 +51,6 @@ fn rewrite(schema: &mut JSONSchemaProps) {
 }
 
 fn reflow(text: &str) -> String {
-    let paragraphs = text
-        .split("\n\n")
-        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
     paragraphs.collect::<Vec<_>>().join("\n\n")
 }

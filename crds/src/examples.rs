@@ -41,10 +41,7 @@ const ACME_STRIPE: &str = "acme-stripe";
 pub fn platform() -> Platform {
     let quantities = |cpu: &str, memory: &str| {
         let of = |text: &str| Quantity(text.to_owned());
-        Some(BTreeMap::from([
-            ("cpu".to_owned(), of(cpu)),
-            ("memory".to_owned(), of(memory)),
-        ]))
+        Some(BTreeMap::from([("cpu".to_owned(), of(cpu)), ("memory".to_owned(), of(memory))]))
     };
     let minimal = Platform::new_minimal(PLATFORM, POSTGRES_SECRET, REDIS_SECRET);
     Platform::new(
@@ -87,12 +84,8 @@ pub fn tenant() -> Tenant {
             suspended: false,
             deletion_policy: DeletionPolicy::Retain,
             deletion_protection: false,
-            isolation: Isolation {
-                database: DatabaseIsolation::RowLevelSecurity,
-            },
-            api: TenantApi {
-                dialect: Dialect::Envelope,
-            },
+            isolation: Isolation { database: DatabaseIsolation::RowLevelSecurity },
+            api: TenantApi { dialect: Dialect::Envelope },
             auth: AuthPolicy {
                 password: PasswordPolicy {
                     min_length: 8,
@@ -102,26 +95,16 @@ pub fn tenant() -> Tenant {
                 },
                 email_verification: EmailVerification::Optional,
                 mfa: Mfa::Optional,
-                signing: Signing {
-                    algorithm: SigningAlgorithm::EdDSA,
-                    rotate_after_seconds: None,
-                    secret_ref: None,
-                },
+                signing: Signing { algorithm: SigningAlgorithm::EdDSA, rotate_after_seconds: None, secret_ref: None },
                 ..AuthPolicy::default()
             },
-            cors: CorsPolicy {
-                allowed_origins: vec!["http://localhost:5173".to_owned()],
-            },
+            cors: CorsPolicy { allowed_origins: vec!["http://localhost:5173".to_owned()] },
             branding: Branding {
                 product_name: Some("Acme Pay".to_owned()),
                 frontend_url: Some("http://localhost:5173".to_owned()),
                 mail_from: Some("Acme Pay <no-reply@acme.example>".to_owned()),
             },
-            quotas: Quotas {
-                users: Some(10_000),
-                storage_bytes: Some(10 << 30),
-                requests_per_day: Some(1_000_000),
-            },
+            quotas: Quotas { users: Some(10_000), storage_bytes: Some(10 << 30), requests_per_day: Some(1_000_000) },
         },
     )
 }
@@ -131,22 +114,14 @@ pub fn role_binding() -> RoleBinding {
         "acme-billing",
         RoleBindingSpec {
             tenant_ref: TenantRef::from(TENANT),
-            role_ref: RoleRef {
-                name: "BILLING".to_owned(),
-            },
+            role_ref: RoleRef { name: "BILLING".to_owned() },
             rules: vec![PolicyRule {
                 resources: vec!["payments".to_owned(), "transactions".to_owned()],
                 verbs: vec!["read".to_owned(), "update".to_owned(), "cancel".to_owned()],
             }],
             subjects: vec![
-                Subject {
-                    kind: SubjectKind::User,
-                    name: "alice@acme.example".to_owned(),
-                },
-                Subject {
-                    kind: SubjectKind::Group,
-                    name: "accountants".to_owned(),
-                },
+                Subject { kind: SubjectKind::User, name: "alice@acme.example".to_owned() },
+                Subject { kind: SubjectKind::Group, name: "accountants".to_owned() },
             ],
             expires_at: "2035-12-31T23:59:59Z".parse::<Timestamp>().ok().map(Time),
             when: Some("request.method in ['GET', 'POST', 'PUT']".to_owned()),
@@ -182,10 +157,7 @@ pub fn rate_limit_policy() -> RateLimitPolicy {
         ("everything", limit(RequestMatch::default(), "Tenant", 10_000, "1m")),
         ("per-user", limit(RequestMatch::default(), "User", 1000, "1h")),
         ("sign-in", limit(on([Method::Post], "/auth"), "SourceIP", 30, "1m")),
-        (
-            "payments",
-            limit(on([Method::Post, Method::Put], "/payments"), "User", 10, "1m"),
-        ),
+        ("payments", limit(on([Method::Post, Method::Put], "/payments"), "User", 10, "1m")),
     ];
     RateLimitPolicy::new(
         "acme-limits",
@@ -201,10 +173,7 @@ pub fn rate_limit_policy() -> RateLimitPolicy {
 fn on<const N: usize>(methods: [Method; N], path: &str) -> RequestMatch {
     RequestMatch {
         methods: methods.into(),
-        paths: vec![PathMatch {
-            kind: PathMatchKind::PathPrefix,
-            value: path.to_owned(),
-        }],
+        paths: vec![PathMatch { kind: PathMatchKind::PathPrefix, value: path.to_owned() }],
     }
 }
 
@@ -213,10 +182,7 @@ fn limit(matches: RequestMatch, counter: &str, limit: u32, window: &str) -> Limi
         matches,
         when: Vec::new(),
         counters: vec![counter.to_owned()],
-        rates: vec![Rate {
-            limit: NonZeroU32::MIN.saturating_add(limit - 1),
-            window: window.to_owned(),
-        }],
+        rates: vec![Rate { limit: NonZeroU32::MIN.saturating_add(limit - 1), window: window.to_owned() }],
         algorithm: Algorithm::SlidingWindow,
         burst: None,
         cost: NonZeroU32::MIN,
@@ -235,29 +201,18 @@ pub fn secrets() -> Vec<Secret> {
                 "postgres://tenantry:not-a-real-password@postgres.example.internal:5432/tenantry?sslmode=require",
             )],
         ),
-        secret(
-            REDIS_SECRET,
-            &[("uri", "redis://:not-a-real-password@redis.example.internal:6379")],
-        ),
+        secret(REDIS_SECRET, &[("uri", "redis://:not-a-real-password@redis.example.internal:6379")]),
         secret(
             ACME_STRIPE,
-            &[
-                ("secret-key", "sk_test_not_a_real_key"),
-                ("webhook-signing-secret", "whsec_not_a_real_secret"),
-            ],
+            &[("secret-key", "sk_test_not_a_real_key"), ("webhook-signing-secret", "whsec_not_a_real_secret")],
         ),
     ]
 }
 
 fn secret(name: &str, entries: &[(&str, &str)]) -> Secret {
-    let entries = entries
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let entries = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     Secret {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
         string_data: Some(entries.collect()),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde::Serialize;
 
@@ -26,24 +27,21 @@ pub fn files() -> Result<Vec<File>> {
         secrets()?,
     ];
     for crd in all_crds() {
-        files.push(File {
-            path: format!("crds/generated/{}.yaml", crd.spec.names.plural).into(),
-            content: yaml::plain(&crd)?,
-        });
+        files.push(File { path: definition_path(&crd), content: yaml::plain(&crd)? });
     }
     Ok(files)
+}
+
+/// Where a definition is kept.
+pub fn definition_path(crd: &CustomResourceDefinition) -> PathBuf {
+    format!("crds/generated/{}.yaml", crd.spec.names.plural).into()
 }
 
 fn example<K: CustomResourceExt + Serialize>(name: &str, object: &K) -> Result<File> {
     let crd = definition::<K>();
     let schema = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
-    let schema = schema
-        .and_then(|schema| schema.open_api_v3_schema.as_ref())
-        .context("a derived kind has a schema")?;
-    Ok(File {
-        path: format!("manifests/examples/{name}.yaml").into(),
-        content: yaml::commented(object, schema)?,
-    })
+    let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_ref()).context("a derived kind has a schema")?;
+    Ok(File { path: format!("manifests/examples/{name}.yaml").into(), content: yaml::commented(object, schema)? })
 }
 
 fn secrets() -> Result<File> {
@@ -54,8 +52,5 @@ fn secrets() -> Result<File> {
         }
         content += &yaml::plain(secret)?;
     }
-    Ok(File {
-        path: "manifests/examples/secrets.yaml".into(),
-        content,
-    })
+    Ok(File { path: "manifests/examples/secrets.yaml".into(), content })
 }

@@ -3,6 +3,7 @@
 //! Each kind is one room: its spec with the rules that `kubectl apply` enforces, its status, and the few questions that
 //! the operator asks of it. Field docs are written for users: they become `kubectl explain`.
 
+pub mod compat;
 pub mod conditions;
 mod definition;
 pub mod examples;

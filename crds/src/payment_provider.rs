@@ -129,10 +129,7 @@ fn default_webhook_tolerance_seconds() -> u32 {
 #[serde(rename_all = "camelCase")]
 pub struct Cryptomus {
     /// Merchant's id, a UUID.
-    #[schemars(
-        length(max = 36),
-        regex(pattern = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
-    )]
+    #[schemars(length(max = 36), regex(pattern = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"))]
     pub merchant_uuid: String,
 
     /// Key that signs payments and their webhooks.

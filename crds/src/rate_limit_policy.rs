@@ -99,10 +99,7 @@ pub struct Limit {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
-        inner(
-            length(max = 72),
-            regex(pattern = r"^(Tenant|User|ApiKey|SourceIP|Header:[A-Za-z0-9-]+)$")
-        )
+        inner(length(max = 72), regex(pattern = r"^(Tenant|User|ApiKey|SourceIP|Header:[A-Za-z0-9-]+)$"))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub counters: Vec<String>,
@@ -203,9 +200,9 @@ pub struct Rate {
     #[schemars(with = "u32", range(min = 1, max = 1_000_000_000))]
     pub limit: NonZeroU32,
 
-    /// Length of the window: `30s`, `1m`, `1h30m`; whole seconds between `1s` and `744h`.
+    /// Length of the window in hours, minutes and seconds, such as `30s`, `1m` or `1h30m`; between `1s` and `744h`.
     #[schemars(length(max = 24), regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('744h') && duration(self).getMilliseconds() % 1000 == 0").message("window must be whole seconds between 1s and 744h, such as 30s, 1m or 1h30m"))]
+    #[x_kube(validation = Rule::new("!self.contains('ms') && duration(self) >= duration('1s') && duration(self) <= duration('744h')").message("window must be between 1s and 744h in hours, minutes and seconds, such as 30s, 1m or 1h30m"))]
     pub window: String,
 }
 
@@ -286,11 +283,7 @@ impl RateLimitPolicySpec {
     /// What is declared, in whichever of the three ways; `None` only for an object that the schema would refuse.
     pub fn limits(&self) -> Option<Declared<'_>> {
         match (&self.limits, &self.defaults, &self.overrides) {
-            (Some(limits), None, None) => Some(Declared {
-                level: Level::Defaults,
-                strategy: Strategy::Atomic,
-                limits,
-            }),
+            (Some(limits), None, None) => Some(Declared { level: Level::Defaults, strategy: Strategy::Atomic, limits }),
             (None, Some(set), None) => Some(set.declared(Level::Defaults)),
             (None, None, Some(set)) => Some(set.declared(Level::Overrides)),
             _ => None,
@@ -300,11 +293,7 @@ impl RateLimitPolicySpec {
 
 impl LimitSet {
     fn declared(&self, level: Level) -> Declared<'_> {
-        Declared {
-            level,
-            strategy: self.strategy,
-            limits: &self.limits,
-        }
+        Declared { level, strategy: self.strategy, limits: &self.limits }
     }
 }
 
@@ -312,20 +301,53 @@ impl Rate {
     /// The window in seconds; `None` for a window that the schema would refuse.
     pub fn window_seconds(&self) -> Option<NonZeroU32> {
         let mut rest = self.window.as_str();
-        let mut millis: u64 = 0;
+        let mut seconds: u32 = 0;
         while !rest.is_empty() {
-            let (digits, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-            let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
+            let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+            let (unit, tail) = tail.split_at_checked(1)?;
             let factor = match unit {
-                "h" => 3_600_000,
-                "m" => 60_000,
-                "s" => 1000,
-                "ms" => 1,
+                "h" => 3600,
+                "m" => 60,
+                "s" => 1,
                 _ => return None,
             };
-            millis = millis.checked_add(digits.parse::<u64>().ok()?.checked_mul(factor)?)?;
+            seconds = seconds.checked_add(number.parse::<u32>().ok()?.checked_mul(factor)?)?;
             rest = tail;
         }
-        NonZeroU32::new(u32::try_from(millis / 1000).ok()?).filter(|_| millis % 1000 == 0)
+        NonZeroU32::new(seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_read_in_seconds() {
+        let seconds = |window: &str| {
+            let window = window.to_owned();
+            Rate { limit: one(), window }.window_seconds().map(NonZeroU32::get)
+        };
+        assert_eq!(seconds("30s"), Some(30));
+        assert_eq!(seconds("1h30m5s"), Some(5405));
+        assert_eq!(seconds("744h"), Some(2_678_400));
+        for bad in ["", "0s", "500ms", "1", "m", "1d", "1µs", "99999999999s", "9999999h"] {
+            assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_are_found_in_whichever_way_they_are_declared() {
+        let limits = BTreeMap::new();
+        let set = || LimitSet { strategy: Strategy::Merge, limits: BTreeMap::new() };
+        let mut spec = crate::examples::rate_limit_policy().spec;
+        let declared = |spec: &RateLimitPolicySpec| spec.limits().map(|found| (found.level, found.strategy));
+        assert_eq!(declared(&spec), Some((Level::Defaults, Strategy::Atomic)));
+        spec.limits = None;
+        assert_eq!(declared(&spec), None);
+        spec.overrides = Some(set());
+        assert_eq!(declared(&spec), Some((Level::Overrides, Strategy::Merge)));
+        spec.limits = Some(limits);
+        assert_eq!(declared(&spec), None);
     }
 }

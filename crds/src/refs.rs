@@ -76,25 +76,16 @@ named!(PlatformRef, TenantRef, SecretRef);
 
 impl SecretKeyRef {
     pub fn new(name: impl Into<String>, key: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            key: key.into(),
-        }
+        Self { name: name.into(), key: key.into() }
     }
 }
 
 impl TargetRef {
     pub fn platform(name: impl Into<String>) -> Self {
-        Self {
-            kind: TargetKind::Platform,
-            name: name.into(),
-        }
+        Self { kind: TargetKind::Platform, name: name.into() }
     }
 
     pub fn tenant(name: impl Into<String>) -> Self {
-        Self {
-            kind: TargetKind::Tenant,
-            name: name.into(),
-        }
+        Self { kind: TargetKind::Tenant, name: name.into() }
     }
 }

@@ -79,18 +79,12 @@ pub struct RoleRef {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct PolicyRule {
     /// Resources of the API such as `payments`; `*` means all.
-    #[schemars(
-        length(min = 1, max = 32),
-        inner(length(max = 63), regex(pattern = r"^(\*|[a-z0-9_-]+)$"))
-    )]
+    #[schemars(length(min = 1, max = 32), inner(length(max = 63), regex(pattern = r"^(\*|[a-z0-9_-]+)$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub resources: Vec<String>,
 
     /// What may be done with them, such as `read`; `*` means all.
-    #[schemars(
-        length(min = 1, max = 32),
-        inner(length(max = 63), regex(pattern = r"^(\*|[a-z0-9_-]+)$"))
-    )]
+    #[schemars(length(min = 1, max = 32), inner(length(max = 63), regex(pattern = r"^(\*|[a-z0-9_-]+)$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub verbs: Vec<String>,
 }

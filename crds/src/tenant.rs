@@ -279,11 +279,7 @@ fn default_parallelism() -> u32 {
 
 impl Default for Argon2 {
     fn default() -> Self {
-        Self {
-            memory_kib: default_memory_kib(),
-            iterations: default_iterations(),
-            parallelism: default_parallelism(),
-        }
+        Self { memory_kib: default_memory_kib(), iterations: default_iterations(), parallelism: default_parallelism() }
     }
 }
 
@@ -313,10 +309,7 @@ pub struct Signing {
 pub struct CorsPolicy {
     /// Origins such as `https://app.example.com` whose pages may call the API with credentials.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 32),
-        inner(length(max = 300), regex(pattern = r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$"))
-    )]
+    #[schemars(length(max = 32), inner(length(max = 300), regex(pattern = r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_origins: Vec<String>,
 }
@@ -450,11 +443,7 @@ impl Tenant {
     pub fn new_minimal(name: &str, hostname: &str) -> Self {
         Self::new(
             name,
-            TenantSpec {
-                hostnames: vec![hostname.to_owned()],
-                plan: default_plan(),
-                ..TenantSpec::default()
-            },
+            TenantSpec { hostnames: vec![hostname.to_owned()], plan: default_plan(), ..TenantSpec::default() },
         )
     }
 

@@ -17,10 +17,7 @@ pub fn plain(document: &impl Serialize) -> Result<String> {
     let mut value = serde_json::to_value(document)?;
     whole_numbers(&mut value);
     // One line for each scalar, which `commented` relies on.
-    Ok(to_string_with_options(
-        &value,
-        ser_options! { prefer_block_scalars: false },
-    )?)
+    Ok(to_string_with_options(&value, ser_options! { prefer_block_scalars: false })?)
 }
 
 /// An object with the description of each field above the field where it occurs first.
@@ -86,16 +83,16 @@ fn paragraph(description: Option<&str>, indent: &str) -> String {
     let mut line = String::new();
     for word in description.into_iter().flat_map(str::split_whitespace) {
         if !line.is_empty() && line.len() + 1 + word.len() > WIDTH {
-            out += &format!("{line}\n");
+            out.extend([&line, "\n"]);
             line.clear();
         }
         if line.is_empty() {
-            line += &format!("{indent}#");
+            line.extend([indent, "#"]);
         }
-        line += &format!(" {word}");
+        line.extend([" ", word]);
     }
     if !line.is_empty() {
-        out += &format!("{line}\n");
+        out.extend([&line, "\n"]);
     }
     out
 }

@@ -191,23 +191,13 @@ pub struct ObjectStore {
 impl Postgres {
     /// A database that is there already.
     pub fn external(secret: impl Into<String>) -> Self {
-        Self {
-            managed: None,
-            external: Some(External {
-                secret_ref: secret.into().into(),
-            }),
-        }
+        Self { managed: None, external: Some(External { secret_ref: secret.into().into() }) }
     }
 }
 
 impl Redis {
     /// A Redis that is there already.
     pub fn external(secret: impl Into<String>) -> Self {
-        Self {
-            managed: None,
-            external: Some(External {
-                secret_ref: secret.into().into(),
-            }),
-        }
+        Self { managed: None, external: Some(External { secret_ref: secret.into().into() }) }
     }
 }

@@ -157,10 +157,7 @@ fn default_replicas() -> u32 {
 #[x_kube(validation = Rule::new("has(self.tag) != has(self.digest)").message("image needs exactly one of tag and digest"))]
 pub struct Image {
     /// Registry and repository, such as `ghcr.io/tenantry/tenantry-api`.
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*$")
-    )]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*$"))]
     pub repository: String,
 
     /// Tag, such as `0.1.0`.
@@ -370,12 +367,7 @@ impl Platform {
 impl Image {
     /// The reference as a container runtime reads it.
     pub fn reference(&self) -> String {
-        let Self {
-            repository,
-            tag,
-            digest,
-            ..
-        } = self;
+        let Self { repository, tag, digest, .. } = self;
         match (digest, tag) {
             (Some(digest), _) => format!("{repository}@{digest}"),
             (None, Some(tag)) => format!("{repository}:{tag}"),
