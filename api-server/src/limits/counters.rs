@@ -36,7 +36,11 @@ pub enum CountersError {
 }
 
 /// Decides `charges` in one round trip. `now` is Redis' own clock unless a test says otherwise.
-pub async fn decide_in_redis(redis: &Redis, charges: &[Charge], now: Option<u64>) -> Result<Vec<Verdict>, CountersError> {
+pub async fn decide_in_redis(
+    redis: &Redis,
+    charges: &[Charge],
+    now: Option<u64>,
+) -> Result<Vec<Verdict>, CountersError> {
     let mut command = redis::cmd("EVALSHA");
     command.arg(DECIDE.get_hash()).arg(charges.len());
     for charge in charges {
@@ -46,19 +50,30 @@ pub async fn decide_in_redis(redis: &Redis, charges: &[Charge], now: Option<u64>
         Some(now) => command.arg(now),
         None => command.arg(""),
     };
-    for Charge { rate, cost, enforced, .. } in charges {
+    for Charge {
+        rate, cost, enforced, ..
+    } in charges
+    {
         let kind = match rate.algorithm {
             Algorithm::FixedWindow => "F",
             Algorithm::SlidingWindow => "S",
             Algorithm::TokenBucket { .. } => "B",
         };
-        command.arg(kind).arg(rate.limit).arg(rate.window_ms).arg(rate.quota()).arg(cost).arg(u8::from(*enforced));
+        command
+            .arg(kind)
+            .arg(rate.limit)
+            .arg(rate.window_ms)
+            .arg(rate.quota())
+            .arg(cost)
+            .arg(u8::from(*enforced));
     }
     let numbers: Vec<u64> = tokio::time::timeout(DEADLINE, async {
         match redis.query(&command).await {
             // A restarted Redis has forgotten its scripts.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                redis.query::<String>(redis::cmd("SCRIPT").arg("LOAD").arg(include_str!("lua/decide.lua"))).await?;
+                redis
+                    .query::<String>(redis::cmd("SCRIPT").arg("LOAD").arg(include_str!("lua/decide.lua")))
+                    .await?;
                 redis.query(&command).await
             }
             answered => answered,
@@ -68,7 +83,12 @@ pub async fn decide_in_redis(redis: &Redis, charges: &[Charge], now: Option<u64>
     if numbers.len() != charges.len() * 4 {
         return Err(CountersError::Answer(numbers.len(), charges.len() * 4));
     }
-    let verdicts = numbers.chunks_exact(4).map(|n| Verdict { allowed: n[0] == 1, remaining: n[1], reset_ms: n[2], retry_ms: n[3] });
+    let verdicts = numbers.chunks_exact(4).map(|n| Verdict {
+        allowed: n[0] == 1,
+        remaining: n[1],
+        reset_ms: n[2],
+        retry_ms: n[3],
+    });
     Ok(verdicts.collect())
 }
 
@@ -92,7 +112,10 @@ impl LocalCounters {
                 rate.decide(counted.spent.get(key).map(|(_, spent)| spent), *cost, now)
             })
             .collect();
-        let admitted = charges.iter().zip(&decided).all(|(charge, (verdict, _))| verdict.allowed || !charge.enforced);
+        let admitted = charges
+            .iter()
+            .zip(&decided)
+            .all(|(charge, (verdict, _))| verdict.allowed || !charge.enforced);
         let mut verdicts = Vec::with_capacity(charges.len());
         for (charge, (verdict, spent)) in charges.iter().zip(decided) {
             if admitted && verdict.allowed {

@@ -60,21 +60,35 @@ pub struct Decision<'a> {
 pub enum Outcome<'a> {
     Admitted,
     /// Over this limit; of several the one that frees up last.
-    Limited { limit: &'a str, retry_ms: u64 },
+    Limited {
+        limit: &'a str,
+        retry_ms: u64,
+    },
     /// This limit cannot be counted, and refuses rather than guess.
-    Unavailable { limit: &'a str },
+    Unavailable {
+        limit: &'a str,
+    },
 }
 
 impl RateLimiter {
     pub fn new(redis: Redis, clock: Clock, metrics: LimitMetrics) -> Self {
-        Self(Arc::new(Inner { redis, local: LocalCounters::default(), clock, metrics, breaker: Breaker::new() }))
+        Self(Arc::new(Inner {
+            redis,
+            local: LocalCounters::default(),
+            clock,
+            metrics,
+            breaker: Breaker::new(),
+        }))
     }
 
     /// Decides, and spends what the request costs if it may go ahead.
     pub async fn decide<'a>(&self, limits: &'a Limits, caller: &Caller<'_>) -> Decision<'a> {
         let (applied, charges) = limits.applying(caller);
         if charges.is_empty() {
-            return Decision { outcome: Outcome::Admitted, entries: vec![] };
+            return Decision {
+                outcome: Outcome::Admitted,
+                entries: vec![],
+            };
         }
         match self.count(&charges).await {
             Some(verdicts) => self.conclude(applied.into_iter().zip(verdicts), &charges),
@@ -104,9 +118,13 @@ impl RateLimiter {
         for Applied { rate, .. } in &applied {
             self.0.metrics.of(rate).error.inc();
         }
-        let closed = |a: &&Applied<'a>| a.limit.failure_mode == FailureMode::Closed && a.limit.mode == LimitMode::Enforce;
+        let closed =
+            |a: &&Applied<'a>| a.limit.failure_mode == FailureMode::Closed && a.limit.mode == LimitMode::Enforce;
         if let Some(Applied { limit, .. }) = applied.iter().find(closed) {
-            return Decision { outcome: Outcome::Unavailable { limit: &limit.name }, entries: vec![] };
+            return Decision {
+                outcome: Outcome::Unavailable { limit: &limit.name },
+                entries: vec![],
+            };
         }
         let (applied, charges): (Vec<_>, Vec<_>) = applied
             .into_iter()
@@ -118,11 +136,7 @@ impl RateLimiter {
         self.conclude(applied.into_iter().zip(verdicts), &charges)
     }
 
-    fn conclude<'a>(
-        &self,
-        decided: impl Iterator<Item = (Applied<'a>, Verdict)>,
-        charges: &[Charge],
-    ) -> Decision<'a> {
+    fn conclude<'a>(&self, decided: impl Iterator<Item = (Applied<'a>, Verdict)>, charges: &[Charge]) -> Decision<'a> {
         let mut outcome = Outcome::Admitted;
         let mut entries = Vec::with_capacity(charges.len());
         for (applied, verdict) in decided {
@@ -140,7 +154,10 @@ impl RateLimiter {
                 _ => 0,
             };
             if !verdict.allowed && verdict.retry_ms >= latest {
-                outcome = Outcome::Limited { limit: &applied.limit.name, retry_ms: verdict.retry_ms };
+                outcome = Outcome::Limited {
+                    limit: &applied.limit.name,
+                    retry_ms: verdict.retry_ms,
+                };
             }
             entries.push((applied, verdict));
         }
@@ -167,7 +184,11 @@ impl Breaker {
     const PAUSE_MS: u64 = 250;
 
     fn new() -> Self {
-        Self { began: Instant::now(), failures: AtomicU32::new(0), ask_again_at: AtomicU64::new(0) }
+        Self {
+            began: Instant::now(),
+            failures: AtomicU32::new(0),
+            ask_again_at: AtomicU64::new(0),
+        }
     }
 
     fn closed(&self) -> bool {
@@ -176,7 +197,10 @@ impl Breaker {
         }
         let (now, ask_again_at) = (self.now_ms(), self.ask_again_at.load(Relaxed));
         now >= ask_again_at
-            && self.ask_again_at.compare_exchange(ask_again_at, now + Self::PAUSE_MS, Relaxed, Relaxed).is_ok()
+            && self
+                .ask_again_at
+                .compare_exchange(ask_again_at, now + Self::PAUSE_MS, Relaxed, Relaxed)
+                .is_ok()
     }
 
     fn succeeded(&self) {

@@ -2,6 +2,7 @@
 //! which keys those are counted.
 
 use std::{
+    cell::LazyCell,
     net::{IpAddr, Ipv6Addr},
     sync::OnceLock,
 };
@@ -19,6 +20,10 @@ use super::{
     metrics::Meters,
     rate::{Algorithm, Rate},
 };
+use crate::{
+    condition::{Condition, Facts},
+    router,
+};
 
 /// All limits of one tenant.
 #[derive(Debug)]
@@ -33,6 +38,7 @@ pub struct CompiledLimit {
     pub name: String,
     methods: Vec<String>,
     paths: Vec<(PathMatchKind, String)>,
+    when: Vec<Condition>,
     counters: Vec<Counter>,
     pub rates: Vec<CompiledRate>,
     pub cost: u64,
@@ -52,7 +58,7 @@ pub struct CompiledRate {
 }
 
 /// What a request is counted by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Caller<'a> {
     pub method: &'a Method,
     /// As it came, with or without the `/api` prefix.
@@ -61,6 +67,8 @@ pub struct Caller<'a> {
     pub api_key: Option<Uuid>,
     pub address: IpAddr,
     pub headers: &'a HeaderMap,
+    /// For limits with conditions; not gathered for others.
+    pub facts: &'a (dyn Fn() -> Facts + Sync),
 }
 
 /// One rate that applies to a request.
@@ -72,9 +80,19 @@ pub struct Applied<'a> {
 
 impl Limits {
     pub fn compile(tenant: &TenantConfig) -> Self {
-        let quota = tenant.quotas.requests_per_day.map(|limit| daily_quota(tenant.id, limit));
-        let limits = tenant.limits.iter().map(|limit| CompiledLimit::compile(tenant.id, limit)).chain(quota);
-        Self { tenant: tenant.id, limits: limits.collect() }
+        let quota = tenant
+            .quotas
+            .requests_per_day
+            .map(|limit| daily_quota(tenant.id, limit));
+        let limits = tenant
+            .limits
+            .iter()
+            .map(|limit| CompiledLimit::compile(tenant.id, limit))
+            .chain(quota);
+        Self {
+            tenant: tenant.id,
+            limits: limits.collect(),
+        }
     }
 
     pub fn tenant(&self) -> TenantId {
@@ -83,10 +101,19 @@ impl Limits {
 
     /// The rates that this request must pass, each with its charge.
     pub fn applying<'a>(&'a self, caller: &Caller<'_>) -> (Vec<Applied<'a>>, Vec<Charge>) {
-        let path = without_api_prefix(caller.path);
+        let path = canonical(caller.path);
+        let facts = LazyCell::new(caller.facts);
         let mut applied = Vec::with_capacity(self.limits.len());
         let mut charges = Vec::with_capacity(self.limits.len());
         for limit in self.limits.iter().filter(|limit| limit.matches(caller.method, path)) {
+            // One that cannot be evaluated counts as true: a mistake in a condition must not lift the limit.
+            if !limit
+                .when
+                .iter()
+                .all(|condition| condition.holds(&facts) != Some(false))
+            {
+                continue;
+            }
             let suffix = limit.counted_by(caller);
             for rate in &limit.rates {
                 charges.push(Charge {
@@ -117,8 +144,16 @@ impl CompiledLimit {
                 }
             };
             CompiledRate {
-                rate: Rate { algorithm, limit: allowed, window_ms: seconds * 1_000 },
-                name: if limit.rates.len() == 1 { limit.name.clone() } else { format!("{}/{seconds}s", limit.name) },
+                rate: Rate {
+                    algorithm,
+                    limit: allowed,
+                    window_ms: seconds * 1_000,
+                },
+                name: if limit.rates.len() == 1 {
+                    limit.name.clone()
+                } else {
+                    format!("{}/{seconds}s", limit.name)
+                },
                 key: format!("limit:{{{tenant}}}:{}:{letter}{seconds}", limit.name),
                 meters: OnceLock::new(),
             }
@@ -126,7 +161,12 @@ impl CompiledLimit {
         Self {
             name: limit.name.clone(),
             methods: limit.methods.iter().map(|method| method.to_ascii_uppercase()).collect(),
-            paths: limit.paths.iter().map(|path| (path.kind, without_api_prefix(&path.value).to_owned())).collect(),
+            paths: limit
+                .paths
+                .iter()
+                .map(|path| (path.kind, canonical(&path.value).to_owned()))
+                .collect(),
+            when: limit.when.iter().map(|source| Condition::compile(source)).collect(),
             counters: limit.counters.clone(),
             rates: rates.collect(),
             cost: limit.cost.get().into(),
@@ -137,7 +177,11 @@ impl CompiledLimit {
 
     fn matches(&self, method: &Method, path: &str) -> bool {
         (self.methods.is_empty() || self.methods.iter().any(|wanted| wanted == method.as_str()))
-            && (self.paths.is_empty() || self.paths.iter().any(|(kind, wanted)| matches_path(*kind, wanted, path)))
+            && (self.paths.is_empty()
+                || self
+                    .paths
+                    .iter()
+                    .any(|(kind, wanted)| matches_path(*kind, wanted, path)))
     }
 
     /// The end of the key: one counter for each combination of values.
@@ -167,11 +211,16 @@ impl CompiledLimit {
 /// `Tenant.spec.quotas.requestsPerDay`, as the limit that it is.
 fn daily_quota(tenant: TenantId, limit: u64) -> CompiledLimit {
     const NAME: &str = "quota/requests-per-day";
-    let rate = Rate { algorithm: Algorithm::FixedWindow, limit, window_ms: 86_400_000 };
+    let rate = Rate {
+        algorithm: Algorithm::FixedWindow,
+        limit,
+        window_ms: 86_400_000,
+    };
     CompiledLimit {
         name: NAME.to_owned(),
         methods: vec![],
         paths: vec![],
+        when: vec![],
         counters: vec![Counter::Tenant],
         rates: vec![CompiledRate {
             rate,
@@ -185,18 +234,17 @@ fn daily_quota(tenant: TenantId, limit: u64) -> CompiledLimit {
     }
 }
 
-/// `/api` is an alias of `/api/v1`: a limit on one is a limit on both.
-fn without_api_prefix(path: &str) -> &str {
-    let rest = ["/api/v1", "/api"].iter().find_map(|prefix| {
-        path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    rest.unwrap_or(path).trim_end_matches('/')
+/// The path as policies write it. `/api` is an alias of `/api/v1`: a limit on one is a limit on both.
+fn canonical(path: &str) -> &str {
+    router::without_prefix(path).trim_end_matches('/')
 }
 
 fn matches_path(kind: PathMatchKind, wanted: &str, path: &str) -> bool {
     match kind {
         PathMatchKind::Exact => path == wanted,
-        PathMatchKind::PathPrefix => path.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        PathMatchKind::PathPrefix => path
+            .strip_prefix(wanted)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
     }
 }
 
@@ -214,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_prefix_ends_at_a_segment_and_means_the_alias_too() {
-        let matches = |kind, wanted: &str, path: &str| matches_path(kind, without_api_prefix(wanted), without_api_prefix(path));
+        let matches = |kind, wanted: &str, path: &str| matches_path(kind, canonical(wanted), canonical(path));
         use PathMatchKind::{Exact, PathPrefix};
         for path in ["/api/v1/auth/login", "/api/auth/login", "/api/v1/auth", "/api/auth/"] {
             assert!(matches(PathPrefix, "/auth", path), "{path}");
@@ -223,7 +271,7 @@ mod tests {
         }
         assert!(!matches(PathPrefix, "/auth", "/api/v1/authors"));
         assert!(matches(Exact, "/auth", "/api/auth") && !matches(Exact, "/auth", "/api/auth/login"));
-        assert_eq!(without_api_prefix("/apiary/v1"), "/apiary/v1");
+        assert_eq!(canonical("/apiary/v1"), "/apiary/v1");
     }
 
     #[test]

@@ -10,30 +10,44 @@ use http::StatusCode;
 use super::Scope;
 use crate::{
     app::App,
+    condition::Facts,
     error::{ApiError, Detail},
-    limits::{Caller, Outcome, headers},
+    limits::{Caller, Outcome, headers as limit_headers},
 };
 
 pub async fn limit(State(app): State<App>, scope: Scope, request: Request, next: Next) -> Response {
-    let Some(tenant) = scope.tenant() else { return next.run(request).await };
+    let Some(tenant) = scope.tenant() else {
+        return next.run(request).await;
+    };
+    let (method, headers, user) = (request.method(), request.headers(), scope.user());
     let caller = Caller {
-        method: request.method(),
+        method,
         path: scope.path(),
-        user: scope.user().map(|user| user.id.0),
+        user: user.map(|user| user.id.0),
         api_key: None,
         address: scope.client_ip(),
-        headers: request.headers(),
+        headers,
+        facts: &|| {
+            Facts::new(
+                method,
+                scope.path(),
+                scope.client_ip(),
+                headers,
+                user.map(AsRef::as_ref),
+            )
+        },
     };
     let decision = app.limiter.decide(&tenant.rate_limits, &caller).await;
     let mut response = match &decision.outcome {
         Outcome::Admitted => next.run(request).await,
         Outcome::Limited { limit, retry_ms } => limited(limit, *retry_ms).into_response(),
         Outcome::Unavailable { limit } => {
-            let message = format!("The limit {limit} cannot be counted at the moment, and lets nothing through until it can");
+            let message =
+                format!("The limit {limit} cannot be counted at the moment, and lets nothing through until it can");
             ApiError::unavailable(message, 1).into_response()
         }
     };
-    headers::write(&decision, app.clock.now(), response.headers_mut());
+    limit_headers::write(&decision, app.clock.now(), response.headers_mut());
     response
 }
 

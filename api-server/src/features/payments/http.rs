@@ -112,7 +112,10 @@ impl<'a> From<&'a Payment> for PaymentOut<'a> {
             description: payment.description.as_deref(),
             provider: &payment.provider,
             checkout_url: payment.checkout_url.as_deref(),
-            failure: payment.failure.as_ref().map(|f| FailureOut { code: &f.code, message: &f.message }),
+            failure: payment.failure.as_ref().map(|f| FailureOut {
+                code: &f.code,
+                message: &f.message,
+            }),
             created_at: payment.created_at,
             updated_at: payment.updated_at,
             created_at_alias: payment.created_at,
@@ -168,7 +171,10 @@ async fn create_payment(
     });
     let created = app.payments.create(tenant, user.id, wish, claimant, show).await?;
     let mut reply = Reply::created(created.body);
-    if let Some(Ok(location)) = created.id.map(|id| HeaderValue::try_from(format!("/api/v1/payments/{id}"))) {
+    if let Some(Ok(location)) = created
+        .id
+        .map(|id| HeaderValue::try_from(format!("/api/v1/payments/{id}")))
+    {
         reply = reply.with_header(header::LOCATION, location);
     }
     if created.replayed {
@@ -180,16 +186,33 @@ async fn create_payment(
 impl NewPayment {
     fn into_wish(self, tenant: &TenantSnapshot) -> Result<Wish, ApiError> {
         let mut violations = Violations::default();
-        let description = self.description.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let description = self
+            .description
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty());
         if let Some(text) = &description {
-            violations.require(text.chars().count() <= MAX_DESCRIPTION, "description", "TOO_LONG", "use at most 500 characters");
-            violations.require(!text.chars().any(char::is_control), "description", "INVALID", "use no control characters");
+            violations.require(
+                text.chars().count() <= MAX_DESCRIPTION,
+                "description",
+                "TOO_LONG",
+                "use at most 500 characters",
+            );
+            violations.require(
+                !text.chars().any(char::is_control),
+                "description",
+                "INVALID",
+                "use no control characters",
+            );
         }
         let currency = Currency::new(self.currency.trim().to_ascii_uppercase())
             .map_err(|error| Detail::new("currency", "INVALID", error.to_string()));
         let money = currency.and_then(|currency| {
             Money::new(self.amount.0, currency).map_err(|error| {
-                let field = if matches!(error, super::money::MoneyError::UnknownCurrency(_)) { "currency" } else { "amount" };
+                let field = if matches!(error, super::money::MoneyError::UnknownCurrency(_)) {
+                    "currency"
+                } else {
+                    "amount"
+                };
                 Detail::new(field, "INVALID", error.to_string())
             })
         });
@@ -198,11 +221,19 @@ impl NewPayment {
         match (money, return_url) {
             (Ok(money), Some(return_url)) => {
                 violations.into_result()?;
-                Ok(Wish { money, kind: self.kind, description, return_url })
+                Ok(Wish {
+                    money,
+                    kind: self.kind,
+                    description,
+                    return_url,
+                })
             }
             (Err(detail), _) => {
                 violations.add(detail);
-                Err(violations.into_result().err().unwrap_or_else(|| ApiError::internal("a violation was lost")))
+                Err(violations
+                    .into_result()
+                    .err()
+                    .unwrap_or_else(|| ApiError::internal("a violation was lost")))
             }
             (Ok(_), None) => Err(ApiError::unprocessable(
                 "The tenant has neither a frontend nor a hostname to send the payer back to: set spec.branding.frontendUrl",
@@ -227,11 +258,18 @@ impl TryFrom<PaymentFilter> for Filter {
     type Error = ApiError;
 
     fn try_from(filter: PaymentFilter) -> Result<Self, ApiError> {
-        fn word<T: std::str::FromStr<Err: ToString>>(field: &'static str, text: Option<String>) -> Result<Option<T>, ApiError> {
+        fn word<T: std::str::FromStr<Err: ToString>>(
+            field: &'static str,
+            text: Option<String>,
+        ) -> Result<Option<T>, ApiError> {
             let parsed = text.map(|text| text.parse::<T>()).transpose();
             parsed.map_err(|error| ApiError::validation(vec![Detail::new(field, "INVALID", error.to_string())]))
         }
-        Ok(Self { user: None, status: word("status", filter.status)?, kind: word("type", filter.r#type)? })
+        Ok(Self {
+            user: None,
+            status: word("status", filter.status)?,
+            kind: word("type", filter.r#type)?,
+        })
     }
 }
 
@@ -258,7 +296,11 @@ async fn list_payments(
     Query(filter): Query<PaymentFilter>,
 ) -> Answer<Vec<Box<RawValue>>> {
     let (payments, pagination) = app.payments.list(&tenant, &user, filter.try_into()?, &page).await?;
-    let shown = payments.iter().map(show).collect::<Result<_, _>>().map_err(PaymentsError::from)?;
+    let shown = payments
+        .iter()
+        .map(show)
+        .collect::<Result<_, _>>()
+        .map_err(PaymentsError::from)?;
     Ok(Reply::ok(shown).with_pagination(pagination))
 }
 
@@ -357,12 +399,16 @@ fn provider_error(payment: Uuid, error: ProviderError) -> ApiError {
     let of = |code: &'static str| Detail::new("payment", code, payment.to_string());
     match error {
         ProviderError::Unavailable(_) => {
-            let message = "The payment provider does not answer: repeat the request, with the same Idempotency-Key if it had one";
-            let error = ApiError::unavailable(message, 5).with_code("PROVIDER_UNAVAILABLE").with_cause(&error);
+            let message =
+                "The payment provider does not answer: repeat the request, with the same Idempotency-Key if it had one";
+            let error = ApiError::unavailable(message, 5)
+                .with_code("PROVIDER_UNAVAILABLE")
+                .with_cause(&error);
             error.with_details(vec![of("PENDING")])
         }
         ProviderError::Account(_) => {
-            let message = "The payment provider does not accept the tenant's account: its operator has to look after that";
+            let message =
+                "The payment provider does not accept the tenant's account: its operator has to look after that";
             let error = ApiError::new(StatusCode::BAD_GATEWAY, "PROVIDER_ACCOUNT", message).with_cause(&error);
             error.with_details(vec![of("PENDING")])
         }

@@ -1,7 +1,7 @@
 //! What became of the providers' webhooks.
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
@@ -14,11 +14,11 @@ pub struct PaymentMetrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Label {
-    outcome: Outcome,
+    outcome: &'static str,
 }
 
 /// What became of a webhook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It moved a payment.
     Applied,
@@ -52,10 +52,18 @@ impl Outcome {
 
 impl PaymentMetrics {
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("payment_webhooks", "Webhooks of payment providers by outcome", self.webhooks.clone());
+        registry.register(
+            "payment_webhooks",
+            "Webhooks of payment providers by outcome",
+            self.webhooks.clone(),
+        );
     }
 
     pub fn webhook(&self, outcome: Outcome) {
-        self.webhooks.get_or_create(&Label { outcome }).inc();
+        self.webhooks
+            .get_or_create(&Label {
+                outcome: outcome.as_str(),
+            })
+            .inc();
     }
 }

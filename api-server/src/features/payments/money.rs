@@ -21,27 +21,40 @@ pub enum MoneyError {
     #[error("{0} is not an amount to pay: it must be greater than 0")]
     NotPositive(Decimal),
     #[error("{amount} has more decimals than {currency} has: use at most {scale}")]
-    TooFine { amount: Decimal, currency: Currency, scale: u32 },
+    TooFine {
+        amount: Decimal,
+        currency: Currency,
+        scale: u32,
+    },
     #[error("{0} is more than can be paid at once")]
     TooLarge(Decimal),
 }
 
 impl Money {
     pub fn new(amount: Decimal, currency: Currency) -> Result<Self, MoneyError> {
-        let Some(scale) = scale(currency.as_str()) else { return Err(MoneyError::UnknownCurrency(currency)) };
+        let Some(scale) = scale(currency.as_str()) else {
+            return Err(MoneyError::UnknownCurrency(currency));
+        };
         if amount <= Decimal::ZERO {
             return Err(MoneyError::NotPositive(amount));
         }
         let mut scaled = amount.normalize();
         if scaled.scale() > scale {
-            return Err(MoneyError::TooFine { amount, currency, scale });
+            return Err(MoneyError::TooFine {
+                amount,
+                currency,
+                scale,
+            });
         }
         scaled.rescale(scale);
         // Providers count minor units in 64 bits; what does not fit is no payment.
         if scaled.scale() != scale || i64::try_from(scaled.mantissa()).is_err() {
             return Err(MoneyError::TooLarge(amount));
         }
-        Ok(Self { amount: scaled, currency })
+        Ok(Self {
+            amount: scaled,
+            currency,
+        })
     }
 
     pub fn amount(&self) -> Decimal {
@@ -92,7 +105,9 @@ impl Literal {
             1.. => value.checked_mul(shift(exponent.unsigned_abs())?),
             ..0 => {
                 let mut finer = value.normalize();
-                finer.set_scale(finer.scale().checked_add(exponent.unsigned_abs())?).ok()?;
+                finer
+                    .set_scale(finer.scale().checked_add(exponent.unsigned_abs())?)
+                    .ok()?;
                 Some(finer)
             }
         }
@@ -107,13 +122,19 @@ impl<'de> Deserialize<'de> for Literal {
             _ => raw.to_owned(),
         };
         let amount = Self::parse(text.trim()).map(Self);
-        amount.ok_or_else(|| de::Error::custom(format_args!("{raw} is not an amount: use a decimal number such as 100.00")))
+        amount.ok_or_else(|| {
+            de::Error::custom(format_args!(
+                "{raw} is not an amount: use a decimal number such as 100.00"
+            ))
+        })
     }
 }
 
 impl Serialize for Literal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RawValue::from_string(self.0.to_string()).map_err(serde::ser::Error::custom)?.serialize(serializer)
+        RawValue::from_string(self.0.to_string())
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
     }
 }
 
@@ -193,7 +214,10 @@ mod tests {
 
     #[test]
     fn no_currency_stands_in_two_lists() {
-        let mut all: Vec<&str> = [NO_DECIMALS, TWO_DECIMALS, THREE_DECIMALS].iter().flat_map(|l| l.split(' ')).collect();
+        let mut all: Vec<&str> = [NO_DECIMALS, TWO_DECIMALS, THREE_DECIMALS]
+            .iter()
+            .flat_map(|l| l.split(' '))
+            .collect();
         let listed = all.len();
         all.sort_unstable();
         all.dedup();

@@ -50,7 +50,10 @@ impl TryFrom<Row> for Payment {
         fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
             sqlx::Error::Decode(Box::new(error))
         }
-        let failure = row.failure_code.map(|code| Failure { code, message: row.failure_message.unwrap_or_default() });
+        let failure = row.failure_code.map(|code| Failure {
+            code,
+            message: row.failure_message.unwrap_or_default(),
+        });
         Ok(Self {
             id: row.id,
             user: UserId(row.user_id),
@@ -142,7 +145,11 @@ pub async fn lock(tx: &mut TenantTx, id: Uuid) -> Result<Option<Payment>, sqlx::
 }
 
 /// The payment that a provider knows under `reference`.
-pub async fn find_by_reference(tx: &mut TenantTx, provider: &str, reference: &str) -> Result<Option<Uuid>, sqlx::Error> {
+pub async fn find_by_reference(
+    tx: &mut TenantTx,
+    provider: &str,
+    reference: &str,
+) -> Result<Option<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "SELECT id FROM payments.payments WHERE tenant_id = $1 AND provider = $2 AND provider_reference = $3",
         tx.tenant().as_uuid(),

@@ -89,7 +89,12 @@ enum Begun {
 
 impl Payments {
     pub fn new(db: Db, clock: Clock, transport: Transport, metrics: PaymentMetrics) -> Self {
-        Self { db, clock, transport, metrics }
+        Self {
+            db,
+            clock,
+            transport,
+            metrics,
+        }
     }
 
     /// Makes a payment and opens it at the provider. With `claimant`, a repetition gets the first one's answer, or goes on
@@ -104,8 +109,13 @@ impl Payments {
     ) -> Result<Created, PaymentsError> {
         // On a task of its own: a caller who hangs up must not stop it between the provider's yes and our note of it.
         let this = self.clone();
-        let work = async move { this.create_to_the_end(&tenant, user, wish, claimant.as_ref(), show).await };
-        tokio::spawn(tracing::Instrument::in_current_span(work)).await.map_err(|_| PaymentsError::BrokenOff)?
+        let work = async move {
+            this.create_to_the_end(&tenant, user, wish, claimant.as_ref(), show)
+                .await
+        };
+        tokio::spawn(tracing::Instrument::in_current_span(work))
+            .await
+            .map_err(|_| PaymentsError::BrokenOff)?
     }
 
     async fn create_to_the_end(
@@ -118,13 +128,21 @@ impl Payments {
     ) -> Result<Created, PaymentsError> {
         let payment = match self.begin(tenant, user, wish, claimant).await? {
             Begun::Answered(Stored { status, body }) => {
-                return Ok(Created { id: None, status, body: RawValue::from_string(body)?, replayed: true });
+                return Ok(Created {
+                    id: None,
+                    status,
+                    body: RawValue::from_string(body)?,
+                    replayed: true,
+                });
             }
             Begun::Open(payment) => payment,
         };
         if let Some(Failure { code, message }) = payment.failure {
             // The first request was told so as well; to ask the provider again would change nothing.
-            return Err(PaymentsError::Provider { payment: payment.id, error: ProviderError::Refused { code, message } });
+            return Err(PaymentsError::Provider {
+                payment: payment.id,
+                error: ProviderError::Refused { code, message },
+            });
         }
         match self.open(tenant, &payment).await {
             Ok(checkout) => self.opened(tenant, payment.id, checkout, claimant, show).await,
@@ -176,7 +194,8 @@ impl Payments {
             }
         }
         repo::insert(&mut tx, &payment).await?;
-        let details = json!({ "amount": payment.money.to_string(), "type": payment.kind, "provider": payment.provider });
+        let details =
+            json!({ "amount": payment.money.to_string(), "type": payment.kind, "provider": payment.provider });
         record(&mut tx, &payment, Some(user), CREATE, details).await?;
         tx.commit().await?;
         Ok(Begun::Open(payment))
@@ -192,7 +211,13 @@ impl Payments {
             description: payment.description.as_deref().unwrap_or(product),
             return_url: &payment.return_url,
         };
-        self.ask(provider, &account, payment.id, provider.open_checkout(&account, &intent)).await
+        self.ask(
+            provider,
+            &account,
+            payment.id,
+            provider.open_checkout(&account, &intent),
+        )
+        .await
     }
 
     /// Notes the page, and the answer under the idempotency key.
@@ -208,14 +233,23 @@ impl Payments {
         let mut payment = repo::lock(&mut tx, id).await?.ok_or(PaymentsError::NotFound)?;
         let (provider, _) = provider_of(tenant, &payment)?;
         // The payer, or the provider's webhook, may have been faster than we are.
-        self.take(&mut tx, provider, &mut payment, checkout, None, "checkout").await?;
+        self.take(&mut tx, provider, &mut payment, checkout, None, "checkout")
+            .await?;
         let body = show(&payment)?;
-        let stored = Stored { status: 201, body: body.get().to_owned() };
+        let stored = Stored {
+            status: 201,
+            body: body.get().to_owned(),
+        };
         if let Some(claimant) = claimant {
             idempotency::finish(&mut tx, claimant, &stored).await?;
         }
         tx.commit().await?;
-        Ok(Created { id: Some(id), status: stored.status, body, replayed: false })
+        Ok(Created {
+            id: Some(id),
+            status: stored.status,
+            body,
+            replayed: false,
+        })
     }
 
     /// Notes a refusal for good; leaves everything else to a repetition.
@@ -227,13 +261,19 @@ impl Payments {
         claimant: Option<&Claimant>,
     ) -> Result<(), PaymentsError> {
         let mut tx = self.db.begin(tenant.id).await?;
-        if let PaymentsError::Provider { error: ProviderError::Refused { code, message }, .. } = error
+        if let PaymentsError::Provider {
+            error: ProviderError::Refused { code, message },
+            ..
+        } = error
             && let Some(mut payment) = repo::lock(&mut tx, id).await?
             && payment.status.may_become(Status::Failed)
         {
             let details = json!({ "oldStatus": payment.status, "newStatus": Status::Failed, "reason": code });
             payment.status = Status::Failed;
-            payment.failure = Some(Failure { code: code.clone(), message: message.clone() });
+            payment.failure = Some(Failure {
+                code: code.clone(),
+                message: message.clone(),
+            });
             payment.updated_at = self.now();
             repo::update(&mut tx, &payment).await?;
             record(&mut tx, &payment, None, UPDATE_STATUS, details).await?;
@@ -264,7 +304,11 @@ impl Payments {
         }
         let mut tx = self.db.begin(tenant.id).await?;
         let mut payments = repo::list(&mut tx, filter, page).await?;
-        let total = if page.wants_total() { Some(repo::count(&mut tx, filter).await?) } else { None };
+        let total = if page.wants_total() {
+            Some(repo::count(&mut tx, filter).await?)
+        } else {
+            None
+        };
         tx.commit().await?;
         let pagination = page.cut(&mut payments, total, |payment| (payment.created_at, payment.id));
         Ok((payments, pagination))
@@ -272,7 +316,12 @@ impl Payments {
 
     /// Calls a payment off: first at the provider, so that nobody can pay it any more, then here. Another's takes
     /// `payments:update`.
-    pub async fn cancel(&self, tenant: &TenantSnapshot, user: &CurrentUser, id: Uuid) -> Result<Payment, PaymentsError> {
+    pub async fn cancel(
+        &self,
+        tenant: &TenantSnapshot,
+        user: &CurrentUser,
+        id: Uuid,
+    ) -> Result<Payment, PaymentsError> {
         let payment = self.get(tenant, user, id).await?;
         if payment.user != user.id && !user.may("payments", "update") {
             return Err(PaymentsError::NotFound);
@@ -284,13 +333,20 @@ impl Payments {
         let mut payment = repo::lock(&mut tx, id).await?.ok_or(PaymentsError::NotFound)?;
         let (provider, _) = provider_of(tenant, &payment)?;
         let before = payment.status;
-        self.take(&mut tx, provider, &mut payment, checkout, Some(user.id), "cancel").await?;
+        self.take(&mut tx, provider, &mut payment, checkout, Some(user.id), "cancel")
+            .await?;
         tx.commit().await?;
         match payment.status {
             Status::Cancelled => Ok(payment),
             // It was paid while we came to call it off.
-            now if now != before => Err(PaymentsError::IllegalMove { from: now, to: Status::Cancelled }),
-            _ => Err(PaymentsError::IllegalMove { from: before, to: Status::Cancelled }),
+            now if now != before => Err(PaymentsError::IllegalMove {
+                from: now,
+                to: Status::Cancelled,
+            }),
+            _ => Err(PaymentsError::IllegalMove {
+                from: before,
+                to: Status::Cancelled,
+            }),
         }
     }
 
@@ -302,11 +358,27 @@ impl Payments {
             // The answer to our opening it was lost: the provider knows whether there is a page.
             None => self.open(tenant, payment).await?.reference,
         };
-        let closed = self.ask(provider, &account, payment.id, provider.close_checkout(&account, &reference)).await;
+        let closed = self
+            .ask(
+                provider,
+                &account,
+                payment.id,
+                provider.close_checkout(&account, &reference),
+            )
+            .await;
         match closed {
             // It is not open any more. What is it then?
-            Err(PaymentsError::Provider { error: ProviderError::Refused { .. }, .. }) => {
-                self.ask(provider, &account, payment.id, provider.find_checkout(&account, &reference)).await
+            Err(PaymentsError::Provider {
+                error: ProviderError::Refused { .. },
+                ..
+            }) => {
+                self.ask(
+                    provider,
+                    &account,
+                    payment.id,
+                    provider.find_checkout(&account, &reference),
+                )
+                .await
             }
             closed => closed,
         }
@@ -344,11 +416,15 @@ impl Payments {
     ) -> Result<(Outcome, Option<Uuid>), PaymentsError> {
         let known = repo::find_by_reference(tx, account.name, &checkout.reference).await?;
         let found = match known.or(checkout.payment) {
-            Some(id) => repo::lock(tx, id).await?.filter(|payment| payment.provider == account.name),
+            Some(id) => repo::lock(tx, id)
+                .await?
+                .filter(|payment| payment.provider == account.name),
             None => None,
         };
         // Other things may be sold through the same account, and they are none of ours.
-        let Some(mut payment) = found else { return Ok((Outcome::Unknown, None)) };
+        let Some(mut payment) = found else {
+            return Ok((Outcome::Unknown, None));
+        };
         let (id, reference) = (payment.id, checkout.reference.clone());
         match self.take(tx, provider, &mut payment, checkout, None, event).await {
             Ok(true) => Ok((Outcome::Applied, Some(id))),
@@ -428,7 +504,15 @@ async fn record(
 ) -> Result<(), sqlx::Error> {
     repo::insert_transaction(tx, payment, action, &details).await?;
     let (resource_type, resource_id) = ("payment", Some(payment.id.to_string()));
-    let entry = audit::Entry { user, action, resource_type, resource_id, details, ip: None, user_agent: None };
+    let entry = audit::Entry {
+        user,
+        action,
+        resource_type,
+        resource_id,
+        details,
+        ip: None,
+        user_agent: None,
+    };
     audit::record_in_tx(tx, &entry, payment.updated_at).await
 }
 
@@ -437,13 +521,18 @@ fn sees(user: &CurrentUser, payment: &Payment) -> bool {
 }
 
 fn allowed(from: Status, to: Status) -> Result<(), PaymentsError> {
-    if from.may_become(to) { Ok(()) } else { Err(PaymentsError::IllegalMove { from, to }) }
+    if from.may_become(to) {
+        Ok(())
+    } else {
+        Err(PaymentsError::IllegalMove { from, to })
+    }
 }
 
 /// The tenant's default provider where it takes the currency; else the first that does.
 fn provider_for<'a>(tenant: &'a TenantSnapshot, currency: &Currency) -> Option<&'a ProviderConfig> {
     let takes = |config: &&ProviderConfig| {
-        (config.currencies.is_empty() || config.currencies.contains(currency)) && providers::of(tenant, config).is_some()
+        (config.currencies.is_empty() || config.currencies.contains(currency))
+            && providers::of(tenant, config).is_some()
     };
     let mut able: Vec<_> = tenant.providers.iter().filter(takes).collect();
     able.sort_by_key(|config| !config.default);

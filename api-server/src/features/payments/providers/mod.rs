@@ -87,7 +87,9 @@ pub enum WebhookError {
     Signature(#[from] stripe::signature::SignatureError),
     #[error("the body is not an event: {0}")]
     Body(#[from] serde_json::Error),
-    #[error("the body is an object of type {0:?}, which this endpoint does not take: send it snapshot events of API v1")]
+    #[error(
+        "the body is an object of type {0:?}, which this endpoint does not take: send it snapshot events of API v1"
+    )]
     Kind(String),
     #[error("the event is of the other mode than the provider, which is {0:?}")]
     Mode(Mode),
@@ -118,7 +120,12 @@ pub trait Provider: Send + Sync {
 pub fn of<'a>(tenant: &'a TenantSnapshot, config: &'a Config) -> Option<(&'static dyn Provider, AccountView<'a>)> {
     let secret = |credential: &str| tenant.secret(&Config::seal_field(&config.name, credential));
     match &config.account {
-        Account::Stripe { webhook_signing_secrets, api_version, webhook_tolerance_seconds, .. } => {
+        Account::Stripe {
+            webhook_signing_secrets,
+            api_version,
+            webhook_tolerance_seconds,
+            ..
+        } => {
             let webhook_secrets = (0..webhook_signing_secrets.len())
                 .filter_map(|at| secret(&format!("webhookSigningSecrets/{at}")))
                 .collect();

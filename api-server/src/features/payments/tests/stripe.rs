@@ -42,7 +42,10 @@ struct Books {
 impl Stripe {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stripe = Self { url: format!("http://{}", listener.local_addr().unwrap()), ..Self::default() };
+        let stripe = Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            ..Self::default()
+        };
         let router = Router::new()
             .route("/v1/checkout/sessions", post(open))
             .route("/v1/checkout/sessions/{id}", get(find))
@@ -68,17 +71,26 @@ impl Stripe {
     pub fn pay(&self, session: &str) {
         let mut books = self.state.lock();
         let session = books.sessions.get_mut(session).unwrap();
-        (session["status"], session["payment_status"], session["url"]) = (json!("complete"), json!("paid"), Value::Null);
+        (session["status"], session["payment_status"], session["url"]) =
+            (json!("complete"), json!("paid"), Value::Null);
     }
 
     /// The one session of a payment.
     pub fn session_of(&self, payment: &str) -> Value {
         let books = self.state.lock();
-        books.sessions.values().find(|session| session["client_reference_id"] == payment).unwrap().clone()
+        books
+            .sessions
+            .values()
+            .find(|session| session["client_reference_id"] == payment)
+            .unwrap()
+            .clone()
     }
 
     async fn mood(&self, path: &str, headers: &HeaderMap) -> Option<Mood> {
-        let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned()).unwrap_or_default();
+        let key = headers
+            .get("idempotency-key")
+            .map(|key| key.to_str().unwrap().to_owned())
+            .unwrap_or_default();
         let mut books = self.state.lock();
         books.calls.push((path.to_owned(), key));
         books.moods.pop_front()

@@ -37,7 +37,10 @@ impl Provider for Stripe {
             .append_pair("metadata[payment_id]", &id)
             .append_pair("payment_intent_data[metadata][payment_id]", &id)
             .append_pair("line_items[0][quantity]", "1")
-            .append_pair("line_items[0][price_data][currency]", &intent.money.currency().as_str().to_lowercase())
+            .append_pair(
+                "line_items[0][price_data][currency]",
+                &intent.money.currency().as_str().to_lowercase(),
+            )
             .append_pair("line_items[0][price_data][unit_amount]", &units.to_string())
             .append_pair("line_items[0][price_data][product_data][name]", intent.description)
             .append_pair("success_url", &return_url("success"))
@@ -47,23 +50,40 @@ impl Provider for Stripe {
     }
 
     fn find_checkout(&self, account: &AccountView<'_>, reference: &str) -> Result<Call, ProviderError> {
-        call(account, Method::GET, &format!("/v1/checkout/sessions/{reference}"), None, String::new())
+        call(
+            account,
+            Method::GET,
+            &format!("/v1/checkout/sessions/{reference}"),
+            None,
+            String::new(),
+        )
     }
 
     fn close_checkout(&self, account: &AccountView<'_>, reference: &str) -> Result<Call, ProviderError> {
         let key = format!("expire-{reference}");
-        call(account, Method::POST, &format!("/v1/checkout/sessions/{reference}/expire"), Some(&key), String::new())
+        call(
+            account,
+            Method::POST,
+            &format!("/v1/checkout/sessions/{reference}/expire"),
+            Some(&key),
+            String::new(),
+        )
     }
 
     fn read_checkout(&self, answer: &Answer) -> Result<Checkout, ProviderError> {
         if answer.status().is_success() {
-            let session: Session = serde_json::from_slice(answer.body())
-                .map_err(|error| ProviderError::Unavailable(format!("its answer is not a checkout session: {error}")))?;
+            let session: Session = serde_json::from_slice(answer.body()).map_err(|error| {
+                ProviderError::Unavailable(format!("its answer is not a checkout session: {error}"))
+            })?;
             let status = session.status();
             return Ok(session.into_checkout(status));
         }
         let ErrorBody { error } = serde_json::from_slice(answer.body()).unwrap_or_default();
-        let said = format!("{} {}", answer.status().as_u16(), error.code.as_deref().unwrap_or(&error.kind));
+        let said = format!(
+            "{} {}",
+            answer.status().as_u16(),
+            error.code.as_deref().unwrap_or(&error.kind)
+        );
         Err(match answer.status() {
             // It says that we were here with other parameters, which is nothing the payer could change.
             _ if error.kind == "idempotency_error" => ProviderError::Account(said),
@@ -78,7 +98,11 @@ impl Provider for Stripe {
     }
 
     fn may_retry(&self, answer: &Answer) -> bool {
-        match answer.headers().get("stripe-should-retry").map(header::HeaderValue::as_bytes) {
+        match answer
+            .headers()
+            .get("stripe-should-retry")
+            .map(header::HeaderValue::as_bytes)
+        {
             Some(b"true") => true,
             Some(b"false") => false,
             _ => answer.status() == StatusCode::CONFLICT || answer.status().is_server_error(),
@@ -105,8 +129,17 @@ impl Provider for Stripe {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Event, WebhookError> {
-        let header = headers.get("stripe-signature").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        signature::verify(header, body, &account.webhook_secrets, account.webhook_tolerance_seconds, now)?;
+        let header = headers
+            .get("stripe-signature")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        signature::verify(
+            header,
+            body,
+            &account.webhook_secrets,
+            account.webhook_tolerance_seconds,
+            now,
+        )?;
         let event: EventBody<'_> = serde_json::from_slice(body)?;
         if event.object != "event" {
             return Err(WebhookError::Kind(event.object));
@@ -116,7 +149,13 @@ impl Provider for Stripe {
             "checkout.session.async_payment_succeeded" => Some(Status::Completed),
             "checkout.session.async_payment_failed" => Some(Status::Failed),
             "checkout.session.expired" => Some(Status::Cancelled),
-            _ => return Ok(Event { id: event.id, kind: event.kind, checkout: None }),
+            _ => {
+                return Ok(Event {
+                    id: event.id,
+                    kind: event.kind,
+                    checkout: None,
+                });
+            }
         };
         // A test account's key can sign nothing that is worth real money, nor the other way round.
         if event.livemode.is_some_and(|live| live != (account.mode == Mode::Live)) {
@@ -124,7 +163,11 @@ impl Provider for Stripe {
         }
         let session: Session = serde_json::from_str(event.data.object.get())?;
         let status = status.unwrap_or_else(|| session.completed());
-        Ok(Event { id: event.id, kind: event.kind, checkout: Some(session.into_checkout(status)) })
+        Ok(Event {
+            id: event.id,
+            kind: event.kind,
+            checkout: Some(session.into_checkout(status)),
+        })
     }
 }
 
@@ -147,7 +190,9 @@ fn call(
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     }
     // What can be wrong here is the configured address or key; the error names neither.
-    request.body(body).map_err(|error| ProviderError::Account(format!("apiBaseUrl or secretKey cannot be used: {error}")))
+    request
+        .body(body)
+        .map_err(|error| ProviderError::Account(format!("apiBaseUrl or secretKey cannot be used: {error}")))
 }
 
 #[cfg(test)]

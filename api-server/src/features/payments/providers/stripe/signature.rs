@@ -31,9 +31,14 @@ pub fn verify(
     now: Timestamp,
 ) -> Result<(), SignatureError> {
     let items = || header.split(',').filter_map(|item| item.split_once('='));
-    let (_, time) = items().find(|(scheme, _)| *scheme == "t").ok_or(SignatureError::Malformed)?;
+    let (_, time) = items()
+        .find(|(scheme, _)| *scheme == "t")
+        .ok_or(SignatureError::Malformed)?;
     let signed_at: i64 = time.parse().map_err(|_| SignatureError::Malformed)?;
-    let signatures: Vec<&str> = items().filter(|(scheme, _)| *scheme == "v1").map(|(_, hex)| hex).collect();
+    let signatures: Vec<&str> = items()
+        .filter(|(scheme, _)| *scheme == "v1")
+        .map(|(_, hex)| hex)
+        .collect();
     if signatures.is_empty() {
         return Err(SignatureError::NoSignature);
     }
@@ -42,7 +47,11 @@ pub fn verify(
         secrets.iter().any(|secret| {
             // An HMAC takes a key of any length.
             Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).is_ok_and(|mac| {
-                mac.chain_update(time).chain_update(b".").chain_update(body).verify_slice(&signature).is_ok()
+                mac.chain_update(time)
+                    .chain_update(b".")
+                    .chain_update(body)
+                    .verify_slice(&signature)
+                    .is_ok()
             })
         })
     };
@@ -60,7 +69,12 @@ pub fn verify(
 pub fn sign(body: &[u8], secret: &str, at: Timestamp) -> String {
     let time = at.as_second();
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    let digest = mac.chain_update(time.to_string()).chain_update(b".").chain_update(body).finalize().into_bytes();
+    let digest = mac
+        .chain_update(time.to_string())
+        .chain_update(b".")
+        .chain_update(body)
+        .finalize()
+        .into_bytes();
     format!("t={time},v1={}", hex::encode(digest))
 }
 
@@ -87,15 +101,24 @@ mod tests {
         for (body, v1) in [(DUMMY, DUMMY_V1), (SHORT, SHORT_V1)] {
             let header = format!("t={SIGNED_AT},v1={v1}");
             assert_eq!(check(&header, body, &["whsec_test_secret"], SIGNED_AT), Ok(()));
-            assert_eq!(sign(body, "whsec_test_secret", Timestamp::from_second(SIGNED_AT).unwrap()), header);
+            assert_eq!(
+                sign(body, "whsec_test_secret", Timestamp::from_second(SIGNED_AT).unwrap()),
+                header
+            );
         }
     }
 
     #[test]
     fn any_of_several_signatures_and_secrets_is_enough() {
         let header = format!("t={SIGNED_AT},v0=abc,v1=bad_signature,v1={SHORT_V1},v2=zz");
-        assert_eq!(check(&header, SHORT, &["whsec_new", "whsec_test_secret"], SIGNED_AT + 300), Ok(()));
-        assert_eq!(check(&header, SHORT, &["whsec_new"], SIGNED_AT), Err(SignatureError::Mismatch));
+        assert_eq!(
+            check(&header, SHORT, &["whsec_new", "whsec_test_secret"], SIGNED_AT + 300),
+            Ok(())
+        );
+        assert_eq!(
+            check(&header, SHORT, &["whsec_new"], SIGNED_AT),
+            Err(SignatureError::Mismatch)
+        );
         assert_eq!(check(&header, SHORT, &[], SIGNED_AT), Err(SignatureError::Mismatch));
     }
 
@@ -105,11 +128,27 @@ mod tests {
         for (header, now, error) in [
             ("", SIGNED_AT, SignatureError::Malformed),
             ("bad_header", SIGNED_AT, SignatureError::Malformed),
-            ("i'm not even a real signature header", SIGNED_AT, SignatureError::Malformed),
-            (&good.replace("t=1700000000", "t=soon"), SIGNED_AT, SignatureError::Malformed),
+            (
+                "i'm not even a real signature header",
+                SIGNED_AT,
+                SignatureError::Malformed,
+            ),
+            (
+                &good.replace("t=1700000000", "t=soon"),
+                SIGNED_AT,
+                SignatureError::Malformed,
+            ),
             (&good.replace("v1=", "v0="), SIGNED_AT, SignatureError::NoSignature),
-            (&format!("t={SIGNED_AT},v1=bad_signature"), SIGNED_AT, SignatureError::Mismatch),
-            (&good.replace("t=1700000000", "t=1700000001"), SIGNED_AT, SignatureError::Mismatch),
+            (
+                &format!("t={SIGNED_AT},v1=bad_signature"),
+                SIGNED_AT,
+                SignatureError::Mismatch,
+            ),
+            (
+                &good.replace("t=1700000000", "t=1700000001"),
+                SIGNED_AT,
+                SignatureError::Mismatch,
+            ),
             (&good, SIGNED_AT + 301, SignatureError::OutsideTolerance),
             (&good, SIGNED_AT - 301, SignatureError::OutsideTolerance),
         ] {
@@ -123,7 +162,11 @@ mod tests {
         for bit in 0..DUMMY.len() * 8 {
             let mut body = DUMMY.to_vec();
             body[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(check(&header, &body, &["whsec_test_secret"], SIGNED_AT), Err(SignatureError::Mismatch), "bit {bit}");
+            assert_eq!(
+                check(&header, &body, &["whsec_test_secret"], SIGNED_AT),
+                Err(SignatureError::Mismatch),
+                "bit {bit}"
+            );
         }
     }
 }
