@@ -16,12 +16,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::{
-    Platform,
-    objects::secret,
-    platform::PLATFORM,
-    provider::Endpoint,
-};
+use crate::{Platform, objects::secret, platform::PLATFORM, provider::Endpoint};
 
 /// A tenant from the outside: its hostname.
 #[derive(Debug, Clone)]
@@ -45,9 +40,7 @@ impl Tenant {
         let (key, signing_secret) = (format!("sk_test_{name}"), format!("whsec_{name}"));
         let keys = format!("{name}-stripe");
         let objects = &platform.objects;
-        let of_kind = |kind: &str, name: &str, spec: Value| {
-            json!({"apiVersion": "tenantry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-        };
+        let of_kind = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "tenantry.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
         let tenant = of_kind("Tenant", name, json!({"platformRef": {"name": PLATFORM}, "hostnames": [hostname]}));
         let provider = json!({
             "tenantRef": {"name": name}, "type": "Stripe", "mode": "Test", "default": true,
@@ -72,7 +65,8 @@ impl Tenant {
 
     /// Where a PaymentProvider says that its events should go, by way of the ingress.
     pub fn webhook_endpoint(&self, payment_provider: &Value, signing_secret: &str) -> Result<Endpoint> {
-        let url = payment_provider["status"]["webhookUrl"].as_str().context("the PaymentProvider names no webhookUrl")?;
+        let url =
+            payment_provider["status"]["webhookUrl"].as_str().context("the PaymentProvider names no webhookUrl")?;
         let url = Url::parse(url).with_context(|| format!("webhookUrl {url}"))?;
         Ok(Endpoint {
             signing_secret: signing_secret.into(),
@@ -93,7 +87,8 @@ impl Tenant {
 
     /// A request under the tenant's host; `path` begins after `/api/v1`, or is absolute with `//`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let path = path.strip_prefix('/').filter(|rest| rest.starts_with('/')).map_or(format!("/api/v1{path}"), Into::into);
+        let path =
+            path.strip_prefix('/').filter(|rest| rest.starts_with('/')).map_or(format!("/api/v1{path}"), Into::into);
         let request = self.client.request(method, format!("http://{}{path}", self.ingress));
         request.header(http::header::HOST, &self.hostname)
     }

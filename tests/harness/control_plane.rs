@@ -17,7 +17,10 @@ use anyhow::{Context, Result, bail};
 use aws_lc_rs::{encoding::AsDer, signature::EcdsaKeyPair};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Client, Config, config::{KubeConfigOptions, Kubeconfig}};
+use kube::{
+    Api, Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -130,7 +133,10 @@ impl ControlPlane {
 
 impl fmt::Debug for ControlPlane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ControlPlane").field("kind", &self.kind).field("kubeconfig", &self.kubeconfig).finish_non_exhaustive()
+        f.debug_struct("ControlPlane")
+            .field("kind", &self.kind)
+            .field("kubeconfig", &self.kubeconfig)
+            .finish_non_exhaustive()
     }
 }
 
@@ -142,7 +148,8 @@ impl fmt::Display for ControlPlane {
 
 async fn client(kubeconfig: &Path) -> Result<Client> {
     // The harness's own client: no proxy stands between us and a loopback address.
-    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
+    let config =
+        Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }
 
@@ -207,7 +214,8 @@ async fn real(assets: &Path, folder: &Path) -> Result<(Kind, String, String)> {
         .await?;
 
     let token = Uuid::new_v4().simple().to_string();
-    let (tokens, key, certificates) = (folder.join("tokens.csv"), folder.join("service-account.pem"), folder.join("certificates"));
+    let (tokens, key, certificates) =
+        (folder.join("tokens.csv"), folder.join("service-account.pem"), folder.join("certificates"));
     fs::write(&tokens, format!("{token},admin,admin,\"system:masters\"\n"))?;
     if !key.exists() {
         fs::write(&key, service_account_key()?)?;

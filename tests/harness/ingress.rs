@@ -32,10 +32,7 @@ use kube::{
     Api, Client as KubeClient, ResourceExt,
     runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
 };
-use tokio::{
-    io::copy_bidirectional,
-    net::TcpListener,
-};
+use tokio::{io::copy_bidirectional, net::TcpListener};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::node::endpoints;
@@ -44,8 +41,14 @@ use crate::node::endpoints;
 const BODY_LIMIT: usize = 64 << 20;
 
 /// Meant for one hop only (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] =
-    [header::CONNECTION, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE, header::PROXY_AUTHORIZATION];
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+];
 
 type Answer = Response<Either<Incoming, Full<Bytes>>>;
 
@@ -112,9 +115,8 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
                 async move { Ok::<_, Infallible>(proxy.forward(request, peer.ip()).await) }
             });
             // The caller hung up: nobody is left to tell.
-            let _ = Builder::new(TokioExecutor::new())
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .await;
+            let _ =
+                Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
         });
     }
 }
@@ -165,7 +167,11 @@ impl Proxy {
 fn host<B>(request: &Request<B>) -> String {
     let named = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
     let authority = named.or_else(|| request.uri().authority().map(http::uri::Authority::as_str));
-    authority.unwrap_or_default().rsplit_once(':').map_or(authority.unwrap_or_default(), |(host, _)| host).to_lowercase()
+    authority
+        .unwrap_or_default()
+        .rsplit_once(':')
+        .map_or(authority.unwrap_or_default(), |(host, _)| host)
+        .to_lowercase()
 }
 
 fn rewrite(headers: &mut HeaderMap, host: &str, peer: IpAddr, upgrade: bool) {
@@ -224,14 +230,18 @@ impl Table {
         let ingresses = self.ingresses.state();
         let Some((namespace, backend)) = best_match(&ingresses, host, path) else {
             let known = hosts(&ingresses).join(", ");
-            return Err((StatusCode::NOT_FOUND, format!("ingress: no Ingress names the host `{host}`; known: {known}")));
+            return Err((
+                StatusCode::NOT_FOUND,
+                format!("ingress: no Ingress names the host `{host}`; known: {known}"),
+            ));
         };
         let unavailable = |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("ingress: {why}"));
         let Some(wanted) = &backend.backend.service else {
             return Err(unavailable(format!("the path {:?} of `{host}` names no Service", backend.path)));
         };
         let services = self.services.state();
-        let of_name = |service: &&Arc<Service>| service.name_any() == wanted.name && service.namespace().as_deref() == namespace;
+        let of_name =
+            |service: &&Arc<Service>| service.name_any() == wanted.name && service.namespace().as_deref() == namespace;
         let Some(service) = services.iter().find(of_name) else {
             return Err(unavailable(format!("there is no Service {}", wanted.name)));
         };

@@ -62,18 +62,22 @@ impl Objects {
     /// Installs the CRDs of a checkout, and waits until they are served.
     pub async fn install_crds(&self, folder: &Path) -> Result<()> {
         let files = std::fs::read_dir(folder).with_context(|| format!("no CRDs in {}", folder.display()))?;
-        for file in files.flatten().filter(|file| file.path().extension().is_some_and(|extension| extension == "yaml")) {
+        for file in files.flatten().filter(|file| file.path().extension().is_some_and(|extension| extension == "yaml"))
+        {
             self.apply_yaml(&std::fs::read_to_string(file.path())?).await?;
         }
         for (kind, plural) in KINDS {
-            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource(kind, plural));
-            wait::until("the CRDs to be served", async || Ok(api.list(&ListParams::default().limit(1)).await.ok())).await?;
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &self.namespace, &resource(kind, plural));
+            wait::until("the CRDs to be served", async || Ok(api.list(&ListParams::default().limit(1)).await.ok()))
+                .await?;
         }
         Ok(())
     }
 
     fn api(&self, kind: &str) -> Result<Api<DynamicObject>> {
-        let known = KINDS.iter().find(|(known, plural)| known.eq_ignore_ascii_case(kind) || plural.eq_ignore_ascii_case(kind));
+        let known =
+            KINDS.iter().find(|(known, plural)| known.eq_ignore_ascii_case(kind) || plural.eq_ignore_ascii_case(kind));
         let Some((kind, plural)) = known else { bail!("{kind} is none of our kinds") };
         Ok(Api::namespaced_with(self.client.clone(), &self.namespace, &resource(kind, plural)))
     }

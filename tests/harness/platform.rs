@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, api::DeleteParams};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
@@ -103,7 +103,8 @@ impl Platform {
             Some(folder) => Workdir::lasting(folder)?,
             None => Workdir::temporary()?,
         };
-        let namespace = options.namespace.clone().unwrap_or_else(|| format!("test-{}", &Uuid::new_v4().simple().to_string()[..8]));
+        let namespace =
+            options.namespace.clone().unwrap_or_else(|| format!("test-{}", &Uuid::new_v4().simple().to_string()[..8]));
         let binaries = Binaries::built().await?;
 
         let postgres = match &options.data {
@@ -150,7 +151,10 @@ impl Platform {
                 folder: workdir.join("node"),
             })
         });
-        say(format!("pods: run by {}", if node.is_some() { "the local node, as processes" } else { "the cluster's nodes" }));
+        say(format!(
+            "pods: run by {}",
+            if node.is_some() { "the local node, as processes" } else { "the cluster's nodes" }
+        ));
         let ingress = Ingress::start(&control_plane.client, Some(&namespace), options.ingress_port).await?;
         say(format!("ingress: http://{}", ingress.address));
         let operator = operator::Settings {
@@ -227,14 +231,14 @@ impl Platform {
     /// `kill -9` of every API process of this world, whoever started it; yields how many there were.
     pub fn kill_pods(&self) -> Result<usize> {
         let mine = format!("TENANTRY_NAMESPACE={}", self.namespace);
-        let processes = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let processes =
+            std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let of_this_world = processes.filter(|pid: &i32| {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|byte| *byte == 0).any(|variable| variable == mine.as_bytes())
         });
-        let killed = of_this_world.filter(|pid| {
-            Pid::from_raw(*pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
-        });
+        let killed =
+            of_this_world.filter(|pid| Pid::from_raw(*pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok()));
         Ok(killed.count())
     }
 
@@ -282,7 +286,8 @@ impl Platform {
 
 fn files_below(folder: &std::path::Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<_> = entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect();
+    let mut files: Vec<_> =
+        entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect();
     files.sort();
     files
 }

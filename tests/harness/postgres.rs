@@ -80,7 +80,8 @@ impl Postgres {
         let log = folder.join("postgres.log");
         if !data.join("PG_VERSION").exists() {
             prepare(folder, user)?;
-            let arguments = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"];
+            let arguments =
+                ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"];
             let mut initdb = Launch::new("initdb", binary("initdb")?, folder.join("initdb.log"))
                 .args(arguments)
                 .args([&data])
@@ -110,7 +111,13 @@ impl Postgres {
         ];
         let process = Launch::new("postgres", postgres, log)
             .args(["-D".into(), data.into_os_string()])
-            .args(settings.iter().map(String::as_str).chain(durability.settings().iter().copied()).map(|setting| format!("-c{setting}")))
+            .args(
+                settings
+                    .iter()
+                    .map(String::as_str)
+                    .chain(durability.settings().iter().copied())
+                    .map(|setting| format!("-c{setting}")),
+            )
             .as_user(user)
             .start()
             .await?;

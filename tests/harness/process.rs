@@ -284,11 +284,10 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let mut process =
-            match Launch::new("nothing", "/no/such/program", folder.path().join("log")).start().await {
-                Err(error) => return assert!(format!("{error:#}").contains("/no/such/program")),
-                Ok(process) => process, // setpriv itself started, and says it
-            };
+        let mut process = match Launch::new("nothing", "/no/such/program", folder.path().join("log")).start().await {
+            Err(error) => return assert!(format!("{error:#}").contains("/no/such/program")),
+            Ok(process) => process, // setpriv itself started, and says it
+        };
         process.wait().await.unwrap();
         assert!(process.check_alive().unwrap_err().to_string().contains("/no/such/program"));
     }

@@ -236,7 +236,9 @@ async fn authenticate(State(merchant): State<Arc<Merchant>>, mut request: Reques
             request.extensions_mut().insert(Key(key));
             next.run(request).await
         }
-        None => Refusal::new(StatusCode::UNAUTHORIZED, "invalid_request_error", "Invalid API Key provided").into_response(),
+        None => {
+            Refusal::new(StatusCode::UNAUTHORIZED, "invalid_request_error", "Invalid API Key provided").into_response()
+        }
     }
 }
 
@@ -259,10 +261,12 @@ async fn create_session(
     if inner.mood == Mood::Declines {
         return Err(Refusal::new(StatusCode::PAYMENT_REQUIRED, "card_error", "Your card was declined."));
     }
-    let repeat = headers.get("idempotency-key").and_then(|value| value.to_str().ok()).map(|repeat| format!("{key} {repeat}"));
+    let repeat =
+        headers.get("idempotency-key").and_then(|value| value.to_str().ok()).map(|repeat| format!("{key} {repeat}"));
     if let Some((before, id)) = repeat.as_ref().and_then(|repeat| inner.repeats.get(repeat)) {
         if *before != form {
-            let message = "Keys for idempotent requests can only be used with the same parameters they were first used with.";
+            let message =
+                "Keys for idempotent requests can only be used with the same parameters they were first used with.";
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "idempotency_error", message));
         }
         return Ok(Json(inner.sessions[id].body.clone()));

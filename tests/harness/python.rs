@@ -19,9 +19,13 @@ pub async fn with(packages: &[&str]) -> Result<PathBuf> {
     // Written last, so an interrupted install is made anew.
     let complete = home.join("complete");
     if !complete.exists() {
-        let python = find_program("python3", &[]).context("no `python3` on this machine: apt-get install python3-venv")?;
+        let python =
+            find_program("python3", &[]).context("no `python3` on this machine: apt-get install python3-venv")?;
         run(Command::new(python).args(["-m", "venv", "--clear"]).arg(&home)).await?;
-        run(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages)).await?;
+        run(Command::new(&interpreter)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(packages))
+        .await?;
         std::fs::write(&complete, packages.join("\n"))?;
     }
     Ok(interpreter)
@@ -31,7 +35,11 @@ async fn run(command: &mut Command) -> Result<()> {
     let output = command.output().await?;
     if !output.status.success() {
         let program = Path::new(command.as_std().get_program()).display().to_string();
-        bail!("{program} failed: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{program} failed: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(())
 }

@@ -37,8 +37,9 @@ impl Redis {
 
     /// Keeps nothing on disk: what is in Redis may be lost at any time, and the platform must live with it.
     pub async fn start(folder: &Path) -> Result<Self> {
-        let server = available()
-            .with_context(|| format!("no `redis-server` on this machine: apt-get install redis-server, or set {URL_VARIABLE}"))?;
+        let server = available().with_context(|| {
+            format!("no `redis-server` on this machine: apt-get install redis-server, or set {URL_VARIABLE}")
+        })?;
         let port = free_port()?;
         let arguments = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"];
         let mut process = Launch::new("redis", server, folder.join("redis.log"))

@@ -64,7 +64,8 @@ fn violations(tree: &str, policy: &str) -> Vec<String> {
     }
     let (denied, skipped) = (entries(policy, "deny"), entries(policy, "skip"));
     let unwanted = denied.iter().filter(|name| versions.contains_key(**name));
-    let unwanted = unwanted.map(|name| format!("{name} is not wanted here (cargo tree --invert {name} shows who brings it)"));
+    let unwanted =
+        unwanted.map(|name| format!("{name} is not wanted here (cargo tree --invert {name} shows who brings it)"));
     let doubled = versions.iter().filter(|(name, versions)| versions.len() > 1 && !skipped.contains(*name));
     let doubled = doubled.map(|(name, versions)| {
         let versions: Vec<_> = versions.iter().copied().collect();

@@ -132,7 +132,8 @@ mod tests {
     #[test]
     fn counts_are_read_from_both_kinds_of_summary() {
         let mut counts = Counts::default();
-        counts.add_cargo("test result: ok. 5 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.1s");
+        counts
+            .add_cargo("test result: ok. 5 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out; finished in 0.1s");
         counts.add_cargo("test result_is_not_a_summary ... ok");
         assert_eq!((counts.passed, counts.failed, counts.ignored), (5, 1, 2));
         let mut counts = Counts::default();

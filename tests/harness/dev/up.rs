@@ -108,7 +108,8 @@ impl Up {
         let keys = [("secret-key", SECRET_KEY), ("webhook-signing-secret", SIGNING_SECRET)];
         platform.objects.apply(&secret(STRIPE, &keys)).await?;
         let folder = repository().join("manifests/examples");
-        let mut files: Vec<_> = fs::read_dir(&folder).context("no examples")?.flatten().map(|file| file.path()).collect();
+        let mut files: Vec<_> =
+            fs::read_dir(&folder).context("no examples")?.flatten().map(|file| file.path()).collect();
         files.sort();
         for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
             for mut object in documents(&fs::read_to_string(file)?)? {

@@ -177,7 +177,9 @@ fn share(value: Option<&IntOrString>, of: usize, round_up: bool) -> usize {
 fn stuck(deployment: &Deployment) -> bool {
     let deadline = deployment.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds).unwrap_or(600);
     let mut conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let progressing = conditions.find(|condition| condition.type_ == "Progressing" && condition.reason.as_deref() != Some("NewReplicaSetAvailable"));
+    let progressing = conditions.find(|condition| {
+        condition.type_ == "Progressing" && condition.reason.as_deref() != Some("NewReplicaSetAvailable")
+    });
     let since = progressing.and_then(|condition| condition.last_update_time.as_ref());
     since.is_some_and(|since| clock::now().duration_since(since.0).as_secs() > i64::from(deadline))
 }

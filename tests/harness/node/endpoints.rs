@@ -30,7 +30,8 @@ pub fn ready(service: &Service, pods: &[impl Borrow<Pod>], wanted: impl Fn(&Serv
 }
 
 fn selects(service: &Service, pod: &Pod) -> bool {
-    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|selector| !selector.is_empty());
+    let selector =
+        service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|selector| !selector.is_empty());
     service.namespace() == pod.namespace()
         && selector.is_some_and(|selector| selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value)))
 }

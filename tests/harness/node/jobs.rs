@@ -36,7 +36,8 @@ pub async fn sync(settings: &Settings, job: &Job, pods: &[Pod]) -> Result<()> {
         owned::create(settings, job, &spec.template, &name, &labels, &mut taken).await?;
     }
 
-    let started = job.status.as_ref().and_then(|status| status.start_time.clone()).map_or_else(clock::seconds, |time| time.0);
+    let started =
+        job.status.as_ref().and_then(|status| status.start_time.clone()).map_or_else(clock::seconds, |time| time.0);
     let mut status = json!({
         "startTime": started,
         "active": active,

@@ -30,12 +30,21 @@ fn controller(pod: &Pod) -> Option<(&str, &str)> {
 }
 
 /// A pod from its owner's template. Its ordinal is the lowest that is free, and so may be asked for twice without harm.
-pub async fn create<K>(settings: &Settings, owner: &K, template: &PodTemplateSpec, prefix: &str, extra: &[(&str, &str)], taken: &mut BTreeSet<String>) -> Result<()>
+pub async fn create<K>(
+    settings: &Settings,
+    owner: &K,
+    template: &PodTemplateSpec,
+    prefix: &str,
+    extra: &[(&str, &str)],
+    taken: &mut BTreeSet<String>,
+) -> Result<()>
 where
     K: Resource<DynamicType = ()>,
 {
-    let name = (0..).map(|ordinal: u32| format!("{prefix}-{ordinal}")).find(|name| !taken.contains(name)).unwrap_or_default();
-    let mut pod = Pod { metadata: template.metadata.clone().unwrap_or_default(), spec: template.spec.clone(), status: None };
+    let name =
+        (0..).map(|ordinal: u32| format!("{prefix}-{ordinal}")).find(|name| !taken.contains(name)).unwrap_or_default();
+    let mut pod =
+        Pod { metadata: template.metadata.clone().unwrap_or_default(), spec: template.spec.clone(), status: None };
     let namespace = owner.meta().namespace.clone().unwrap_or_default();
     pod.metadata.name = Some(name.clone());
     pod.metadata.namespace = Some(namespace.clone());
@@ -97,7 +106,10 @@ pub fn phase(pod: &Pod) -> &str {
 /// A merge patch of the status subresource. The object may be gone by now, which is no failure.
 pub async fn write_status<K>(settings: &Settings, object: &K, status: Value) -> Result<()>
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
 {
     let api = settings.api_in::<K>(object.meta().namespace.as_deref().unwrap_or_default());
     let patch = Patch::Merge(serde_json::json!({ "status": status }));

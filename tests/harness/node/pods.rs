@@ -1,6 +1,9 @@
 //! The kubelet's book: which pods live here, and what was last said about them.
 
-use std::{collections::{HashMap, HashSet}, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use futures::future::join_all;

@@ -139,7 +139,9 @@ impl Prober<'_> {
                 ports.find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port)
             }
         };
-        number.and_then(|number| u16::try_from(number).ok()).ok_or_else(|| format!("the container has no port {port:?}"))
+        number
+            .and_then(|number| u16::try_from(number).ok())
+            .ok_or_else(|| format!("the container has no port {port:?}"))
     }
 }
 

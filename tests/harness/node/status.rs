@@ -57,7 +57,10 @@ impl PodState {
         let spec = pod.spec.clone().unwrap_or_default();
         let init = spec.init_containers.unwrap_or_default();
         let ready = pod.metadata.deletion_timestamp.is_none()
-            && spec.containers.iter().all(|container| self.containers.get(&container.name).is_some_and(|known| known.ready));
+            && spec
+                .containers
+                .iter()
+                .all(|container| self.containers.get(&container.name).is_some_and(|known| known.ready));
         if self.ready_since.is_none_or(|(before, _)| before != ready) {
             self.ready_since = Some((ready, clock::seconds()));
         }
@@ -97,7 +100,8 @@ impl PodState {
         let init_failed = init.iter().any(|container| self.exit_code(&container.name).is_some_and(|code| code != 0));
         if self.finished && init_failed {
             "Failed"
-        } else if self.finished && policy.is_some_and(|policy| policy != "Always") && codes.iter().all(Option::is_some) {
+        } else if self.finished && policy.is_some_and(|policy| policy != "Always") && codes.iter().all(Option::is_some)
+        {
             if codes.iter().all(|code| *code == Some(0)) { "Succeeded" } else { "Failed" }
         } else if containers.iter().any(|container| self.containers.contains_key(&container.name)) {
             "Running"
@@ -114,7 +118,8 @@ impl PodState {
                 "exitCode": code, "reason": reason, "startedAt": started, "finishedAt": finished,
             }}),
             None | Some(ContainerState::Waiting) => {
-                let (reason, message) = self.waiting.clone().unwrap_or_else(|| ("ContainerCreating".into(), String::new()));
+                let (reason, message) =
+                    self.waiting.clone().unwrap_or_else(|| ("ContainerCreating".into(), String::new()));
                 json!({"waiting": {"reason": reason, "message": message}})
             }
         };

@@ -51,11 +51,7 @@ pub async fn launch(pod: &Pod, container: &Container, sources: &Sources<'_>, mou
     let image = program_of(settings, container)?;
     let program = if command.is_empty() { image } else { program(settings, &command.remove(0))? };
 
-    let log = settings
-        .logs()
-        .join(&sources.namespace)
-        .join(pod.name_any())
-        .join(format!("{}.log", container.name));
+    let log = settings.logs().join(&sources.namespace).join(pod.name_any()).join(format!("{}.log", container.name));
     let mut launch = Launch::new(format!("pod {}/{}", pod.name_any(), container.name), program, log)
         .args(command)
         .args(words(&container.args))
@@ -87,7 +83,9 @@ fn program_of(settings: &Settings, container: &Container) -> Result<PathBuf> {
 fn program(settings: &Settings, command: &str) -> Result<PathBuf> {
     let name = command.rsplit('/').next().unwrap_or(command);
     let known = settings.images.get(name).cloned();
-    known.or_else(|| find_program(name, &[])).with_context(|| format!("exec: \"{command}\": no such program on this machine"))
+    known
+        .or_else(|| find_program(name, &[]))
+        .with_context(|| format!("exec: \"{command}\": no such program on this machine"))
 }
 
 async fn environment(pod: &Pod, container: &Container, sources: &Sources<'_>) -> Result<Vec<(String, String)>> {
