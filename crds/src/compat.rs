@@ -10,9 +10,11 @@ use serde_json::Value;
 pub fn breaks(old: &CustomResourceDefinition, new: &CustomResourceDefinition) -> Vec<String> {
     let mut found = Vec::new();
     for version in &old.spec.versions {
-        match new.spec.versions.iter().find(|candidate| candidate.name == version.name) {
-            Some(candidate) => {
-                compare("", &schema(version.schema.as_ref()), &schema(candidate.schema.as_ref()), &mut found)
+        let next = new.spec.versions.iter().find(|candidate| candidate.name == version.name);
+        match next {
+            Some(next) => {
+                let (old, new) = (schema(version.schema.as_ref()), schema(next.schema.as_ref()));
+                compare("", &old, &new, &mut found);
             }
             None => found.push(format!("version {} is gone", version.name)),
         }
