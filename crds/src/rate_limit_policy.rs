@@ -202,7 +202,7 @@ pub struct Rate {
 
     /// Length of the window in hours, minutes and seconds, such as `30s`, `1m` or `1h30m`; between `1s` and `744h`.
     #[schemars(length(max = 24), regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
-    #[x_kube(validation = Rule::new("!self.contains('ms') && duration(self) >= duration('1s') && duration(self) <= duration('744h')").message("window must be between 1s and 744h in hours, minutes and seconds, such as 30s, 1m or 1h30m"))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,5}(h|m|s)){1,4}$') && duration(self) >= duration('1s') && duration(self) <= duration('744h')").message("window must be between 1s and 744h in hours, minutes and seconds, such as 30s, 1m or 1h30m"))]
     pub window: String,
 }
 
