@@ -10,6 +10,7 @@
 pub mod access;
 pub mod auth;
 pub mod codec;
+pub mod expression;
 pub mod ids;
 pub mod limits;
 pub mod names;

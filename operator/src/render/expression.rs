@@ -1,6 +1,10 @@
 //! CEL expressions in a spec: refused where they are written and not when a request meets them.
 
-use cel::Program;
+use cel::{
+    Program,
+    common::ast::{EntryExpr, Expr, IdedExpr},
+};
+use contract::expression::check_shape;
 use crds::conditions::reasons::INVALID;
 
 use super::problem::Problem;
@@ -8,26 +12,43 @@ use super::problem::Problem;
 /// Checks that `source` parses and speaks only of `variables`. `field` is the path that the message names.
 pub fn check(field: &str, source: &str, variables: &[&str]) -> Result<(), Problem> {
     let refuse = |why: String| Problem::refused(INVALID, format!("{field}: {source:?} {why}"));
+    check_shape(source).map_err(|error| refuse(error.to_string()))?;
     let program = Program::compile(source).map_err(|errors| {
-        let why = errors
-            .errors
-            .first()
-            .map_or_else(String::new, |error| format!(": {}", error.msg));
+        let why = errors.errors.first().map_or_else(String::new, |error| format!(": {}", error.msg));
         refuse(format!("is not a CEL expression{why}"))
     })?;
-    let references = program.references();
-    let mut unknown: Vec<_> = references
-        .variables()
-        .into_iter()
-        .filter(|name| !variables.contains(name))
-        .collect();
-    unknown.sort_unstable();
-    match unknown.first() {
+    match unknown(program.expression(), variables) {
         None => Ok(()),
-        Some(name) => Err(refuse(format!(
-            "speaks of {name:?}, and only {} is known here",
-            variables.join(" and ")
-        ))),
+        Some(name) => Err(refuse(format!("speaks of {name:?}, and only {} is known here", variables.join(" and ")))),
+    }
+}
+
+/// The first name that is none of `known`, nor bound by a macro such as `exists` around it. (`Program::references`
+/// takes what a macro binds for a variable.)
+fn unknown<'e>(expression: &'e IdedExpr, known: &[&str]) -> Option<&'e str> {
+    let entry = |entry: &'e EntryExpr| match entry {
+        EntryExpr::StructField(field) => unknown(&field.value, known),
+        EntryExpr::MapEntry(pair) => unknown(&pair.key, known).or_else(|| unknown(&pair.value, known)),
+    };
+    match &expression.expr {
+        Expr::Unspecified | Expr::Literal(_) => None,
+        Expr::Ident(name) => Some(name.as_str()).filter(|name| !known.contains(name)),
+        Expr::Select(select) => unknown(&select.operand, known),
+        Expr::List(list) => list.elements.iter().find_map(|element| unknown(element, known)),
+        Expr::Map(map) => map.entries.iter().find_map(|ided| entry(&ided.expr)),
+        Expr::Struct(made) => made.entries.iter().find_map(|ided| entry(&ided.expr)),
+        Expr::Call(call) => {
+            let target = call.target.as_deref();
+            target.into_iter().chain(&call.args).find_map(|part| unknown(part, known))
+        }
+        Expr::Comprehension(part) => {
+            let mut inner = known.to_vec();
+            inner.extend([part.iter_var.as_str(), part.accu_var.as_str()]);
+            inner.extend(part.iter_var2.as_deref());
+            let outside = [&part.iter_range, &part.accu_init].into_iter().find_map(|part| unknown(part, known));
+            let inside = [&part.loop_cond, &part.loop_step, &part.result];
+            outside.or_else(|| inside.into_iter().find_map(|part| unknown(part, &inner)))
+        }
     }
 }
 
@@ -43,7 +64,14 @@ mod tests {
         let message = |source: &str| check(source).unwrap_err().message;
         assert!(message("request.method ==").starts_with("when[0].predicate: \"request.method ==\" is not a CEL"));
         assert!(message("user.name == 'a'").ends_with("speaks of \"user\", and only request and auth is known here"));
-        assert!(message(&"(".repeat(4096)).contains("not a CEL expression"));
+        assert!(message("auth.roles.exists(role, role == other)").contains("speaks of \"other\""));
+        assert!(message("auth.roles.exists(role, true) && role == 'ADMIN'").contains("speaks of \"role\""));
+        // Parsing this would end the process.
+        assert!(message(&"(".repeat(4096)).contains("is too intricate"));
+        // And this is as far as it goes.
+        for widest in ["a+".repeat(39) + "a", "(".repeat(8) + "a" + &")".repeat(8), "a?b:".repeat(8) + "c"] {
+            assert!(message(&widest).contains("speaks of"), "{widest}");
+        }
         assert!(check("").is_err());
     }
 }
