@@ -42,26 +42,14 @@ pub fn expired(spec: &RoleBindingSpec, now: Timestamp) -> bool {
 }
 
 fn binding(object: &RoleBinding) -> Checked<Binding> {
-    let RoleBindingSpec {
-        tenant_ref: _,
-        role_ref,
-        rules,
-        subjects,
-        expires_at,
-        when,
-    } = &object.spec;
+    let RoleBindingSpec { tenant_ref: _, role_ref, rules, subjects, expires_at, when } = &object.spec;
     let mut problems = Vec::new();
     let role = RoleName::parse(&role_ref.name)
         .map_err(|error| [Problem::refused(INVALID, format!("spec.roleRef.name: {error}"))]);
     let role = keep(role, &mut problems);
-    let permissions = role
-        .as_ref()
-        .and_then(|role| keep(permissions(role, rules), &mut problems));
+    let permissions = role.as_ref().and_then(|role| keep(permissions(role, rules), &mut problems));
     if let Some(when) = when {
-        keep(
-            expression::check("spec.when", when, VARIABLES).map_err(|problem| [problem]),
-            &mut problems,
-        );
+        keep(expression::check("spec.when", when, VARIABLES).map_err(|problem| [problem]), &mut problems);
     }
     match (role, permissions) {
         (Some(role), Some(permissions)) if problems.is_empty() => Ok(Binding {
@@ -96,9 +84,7 @@ fn permissions(role: &RoleName, rules: &[PolicyRule]) -> Checked<Vec<Permission>
         (None, rules) => {
             let mut problems = Vec::new();
             let pairs = rules.iter().flat_map(|rule| {
-                rule.resources
-                    .iter()
-                    .flat_map(|resource| rule.verbs.iter().map(move |verb| (resource, verb)))
+                rule.resources.iter().flat_map(|resource| rule.verbs.iter().map(move |verb| (resource, verb)))
             });
             let permissions: BTreeSet<_> = pairs
                 .filter_map(|(resource, verb)| {
@@ -109,11 +95,7 @@ fn permissions(role: &RoleName, rules: &[PolicyRule]) -> Checked<Vec<Permission>
                     )
                 })
                 .collect();
-            if problems.is_empty() {
-                Ok(permissions.into_iter().collect())
-            } else {
-                Err(problems)
-            }
+            if problems.is_empty() { Ok(permissions.into_iter().collect()) } else { Err(problems) }
         }
     }
 }
@@ -121,10 +103,6 @@ fn permissions(role: &RoleName, rules: &[PolicyRule]) -> Checked<Vec<Permission>
 /// E-mail addresses and ids are matched in lower case; names of groups and keys as they are.
 fn subject(subject: &crds::role_binding::Subject) -> Subject {
     let crds::role_binding::Subject { kind, name } = subject;
-    let name = if *kind == SubjectKind::User {
-        name.to_lowercase()
-    } else {
-        name.clone()
-    };
+    let name = if *kind == SubjectKind::User { name.to_lowercase() } else { name.clone() };
     Subject { kind: *kind, name }
 }

@@ -14,17 +14,8 @@ pub fn auth(policy: &AuthPolicy, signing_keys: Vec<SigningKey>) -> Auth {
         mfa,
         signing: _,
     } = policy;
-    let wish::PasswordPolicy {
-        min_length,
-        character_classes,
-        breached_check,
-        argon2,
-    } = password;
-    let wish::Argon2 {
-        memory_kib,
-        iterations,
-        parallelism,
-    } = argon2;
+    let wish::PasswordPolicy { min_length, character_classes, breached_check, argon2 } = password;
+    let wish::Argon2 { memory_kib, iterations, parallelism } = argon2;
     let mut character_classes = character_classes.clone();
     character_classes.sort();
     character_classes.dedup();
@@ -36,11 +27,7 @@ pub fn auth(policy: &AuthPolicy, signing_keys: Vec<SigningKey>) -> Auth {
             min_length: *min_length,
             character_classes,
             breached_check: *breached_check,
-            argon2: Argon2 {
-                memory_kib: *memory_kib,
-                iterations: *iterations,
-                parallelism: *parallelism,
-            },
+            argon2: Argon2 { memory_kib: *memory_kib, iterations: *iterations, parallelism: *parallelism },
         },
         email_verification: *email_verification,
         mfa: *mfa,

@@ -49,13 +49,8 @@ pub fn combine(platform: Option<&Layer>, tenant: Option<&Layer>) -> Effective {
     let (platform, tenant) = match (platform, tenant) {
         (Some(platform), Some(tenant)) => (platform, tenant),
         (only, None) | (None, only) => {
-            let limits = only
-                .map(|layer| layer.limits.values().cloned().collect())
-                .unwrap_or_default();
-            return Effective {
-                limits,
-                displaced: None,
-            };
+            let limits = only.map(|layer| layer.limits.values().cloned().collect()).unwrap_or_default();
+            return Effective { limits, displaced: None };
         }
     };
     let (upper, lower) = match platform.level {
@@ -67,12 +62,7 @@ pub fn combine(platform: Option<&Layer>, tenant: Option<&Layer>) -> Effective {
         .iter()
         .partition(|(name, _)| platform.strategy == Strategy::Merge && !upper.limits.contains_key(*name));
     Effective {
-        limits: upper
-            .limits
-            .values()
-            .chain(kept.into_iter().map(|(_, limit)| limit))
-            .cloned()
-            .collect(),
+        limits: upper.limits.values().chain(kept.into_iter().map(|(_, limit)| limit)).cloned().collect(),
         displaced: (!displaced.is_empty()).then(|| Displaced {
             policy: lower.policy.clone(),
             by: upper.policy.clone(),
@@ -104,12 +94,7 @@ mod tests {
             failure_mode: FailureMode::default(),
         };
         let limits = limits.iter().map(|name| ((*name).to_owned(), limit(name))).collect();
-        Layer {
-            policy: policy.into(),
-            level,
-            strategy,
-            limits,
-        }
+        Layer { policy: policy.into(), level, strategy, limits }
     }
 
     #[test]
@@ -117,49 +102,23 @@ mod tests {
         use Level::{Defaults, Overrides};
         use Strategy::{Atomic, Merge};
         let table: [(Level, Strategy, &[&str], Option<(&str, &str, &[&str])>); 4] = [
-            (
-                Defaults,
-                Atomic,
-                &["acme/login", "acme/user"],
-                Some(("house", "acme", &["all", "user"])),
-            ),
-            (
-                Defaults,
-                Merge,
-                &["acme/login", "acme/user", "house/all"],
-                Some(("house", "acme", &["user"])),
-            ),
-            (
-                Overrides,
-                Atomic,
-                &["house/all", "house/user"],
-                Some(("acme", "house", &["login", "user"])),
-            ),
-            (
-                Overrides,
-                Merge,
-                &["acme/login", "house/all", "house/user"],
-                Some(("acme", "house", &["user"])),
-            ),
+            (Defaults, Atomic, &["acme/login", "acme/user"], Some(("house", "acme", &["all", "user"]))),
+            (Defaults, Merge, &["acme/login", "acme/user", "house/all"], Some(("house", "acme", &["user"]))),
+            (Overrides, Atomic, &["house/all", "house/user"], Some(("acme", "house", &["login", "user"]))),
+            (Overrides, Merge, &["acme/login", "house/all", "house/user"], Some(("acme", "house", &["user"]))),
         ];
         for (level, strategy, in_force, displaced) in table {
             let platform = layer("house", level, strategy, &["all", "user"]);
             // What the Tenant's policy says of itself changes nothing: there is no layer below it.
-            for (own_level, own_strategy) in [
-                (Defaults, Atomic),
-                (Overrides, Atomic),
-                (Defaults, Merge),
-                (Overrides, Merge),
-            ] {
+            for (own_level, own_strategy) in
+                [(Defaults, Atomic), (Overrides, Atomic), (Defaults, Merge), (Overrides, Merge)]
+            {
                 let tenant = layer("acme", own_level, own_strategy, &["login", "user"]);
                 let effective = combine(Some(&platform), Some(&tenant));
                 let mut names: Vec<_> = effective.limits.iter().map(|limit| limit.name.as_str()).collect();
                 names.sort_unstable();
                 assert_eq!(names, in_force, "{level:?} {strategy:?}");
-                let told = effective
-                    .displaced
-                    .as_ref()
-                    .map(|d| (d.policy.as_str(), d.by.as_str(), d.limits.clone()));
+                let told = effective.displaced.as_ref().map(|d| (d.policy.as_str(), d.by.as_str(), d.limits.clone()));
                 let expected = displaced
                     .map(|(policy, by, limits)| (policy, by, limits.iter().map(|l| (*l).to_owned()).collect()));
                 assert_eq!(told, expected, "{level:?} {strategy:?}");

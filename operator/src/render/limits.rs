@@ -67,33 +67,18 @@ pub fn limits<'a>(
     let effective = combine(platform.as_ref(), tenant.as_ref());
     for layer in [platform, tenant].into_iter().flatten() {
         if let Some(verdict) = part.verdicts.get_mut(&layer.policy) {
-            verdict.detail.displaced = effective
-                .displaced
-                .clone()
-                .filter(|displaced| displaced.policy == layer.policy);
-            verdict.detail.limits = effective
-                .limits
-                .iter()
-                .filter(|limit| policy_of(limit) == layer.policy)
-                .count();
+            verdict.detail.displaced = effective.displaced.clone().filter(|displaced| displaced.policy == layer.policy);
+            verdict.detail.limits = effective.limits.iter().filter(|limit| policy_of(limit) == layer.policy).count();
         }
     }
     part.entries = effective.limits;
-    part.entries.extend(
-        previous
-            .iter()
-            .filter(|limit| unreadable.contains(policy_of(limit)))
-            .cloned(),
-    );
+    part.entries.extend(previous.iter().filter(|limit| unreadable.contains(policy_of(limit))).cloned());
     part
 }
 
 /// The policy that a limit of the document came from.
 fn policy_of(limit: &Limit) -> &str {
-    limit
-        .name
-        .split_once('/')
-        .map_or(limit.name.as_str(), |(policy, _)| policy)
+    limit.name.split_once('/').map_or(limit.name.as_str(), |(policy, _)| policy)
 }
 
 /// A policy as it is declared.
@@ -110,12 +95,7 @@ pub fn layer(object: &RateLimitPolicy) -> Checked<Layer> {
         .filter_map(|(name, wish)| keep(limit(&policy, name, wish), &mut problems).map(|limit| (name.clone(), limit)));
     let limits: BTreeMap<_, _> = limits.collect();
     if problems.is_empty() {
-        Ok(Layer {
-            policy,
-            level: declared.level,
-            strategy: declared.strategy,
-            limits,
-        })
+        Ok(Layer { policy, level: declared.level, strategy: declared.strategy, limits })
     } else {
         Err(problems)
     }
@@ -130,16 +110,8 @@ fn last_good(object: &RateLimitPolicy, previous: &[Limit]) -> Option<Layer> {
         .filter(of_policy)
         .filter_map(|limit| Some((limit.name.split_once('/')?.1.to_owned(), limit.clone())))
         .collect();
-    let (level, strategy) = object
-        .spec
-        .limits()
-        .map_or((Level::Defaults, Strategy::Atomic), |d| (d.level, d.strategy));
-    (!limits.is_empty()).then_some(Layer {
-        policy,
-        level,
-        strategy,
-        limits,
-    })
+    let (level, strategy) = object.spec.limits().map_or((Level::Defaults, Strategy::Atomic), |d| (d.level, d.strategy));
+    (!limits.is_empty()).then_some(Layer { policy, level, strategy, limits })
 }
 
 fn limit(policy: &str, name: &str, wish: &wish::Limit) -> Checked<Limit> {
@@ -161,38 +133,21 @@ fn limit(policy: &str, name: &str, wish: &wish::Limit) -> Checked<Limit> {
         problems.extend(expression::check(&field, &when.predicate, VARIABLES).err());
     }
     let counters = counters.iter().filter_map(|counter| {
-        keep(
-            counter
-                .parse::<Counter>()
-                .map_err(|error| [refused(format!("counters: {error}"))]),
-            &mut problems,
-        )
+        keep(counter.parse::<Counter>().map_err(|error| [refused(format!("counters: {error}"))]), &mut problems)
     });
     let mut counters: Vec<_> = counters.collect();
     counters.sort();
     let rates = rates.iter().filter_map(|rate| {
         let window = rate.window_seconds().ok_or_else(|| {
-            [refused(format!(
-                "rates: window {:?} is not whole seconds: use for example 30s, 1m or 1h30m",
-                rate.window
-            ))]
+            [refused(format!("rates: window {:?} is not whole seconds: use for example 30s, 1m or 1h30m", rate.window))]
         });
-        keep(window, &mut problems).map(|window_seconds| Rate {
-            limit: rate.limit,
-            window_seconds,
-        })
+        keep(window, &mut problems).map(|window_seconds| Rate { limit: rate.limit, window_seconds })
     });
     let rates: Vec<_> = rates.collect();
     let limit = Limit {
         name: format!("{policy}/{name}"),
         methods: methods.iter().map(|method| word(*method).to_owned()).collect(),
-        paths: paths
-            .iter()
-            .map(|path| PathMatch {
-                kind: path.kind,
-                value: path.value.clone(),
-            })
-            .collect(),
+        paths: paths.iter().map(|path| PathMatch { kind: path.kind, value: path.value.clone() }).collect(),
         when: when.iter().map(|when| when.predicate.clone()).collect(),
         counters,
         rates,

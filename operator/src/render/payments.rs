@@ -47,19 +47,11 @@ pub fn providers<'a>(
     previous: &[Provider],
     unreadable: &BTreeSet<String>,
 ) -> Part<Provider, Option<Origin>> {
-    let last_good = |name: &str| {
-        previous
-            .iter()
-            .find(|entry| entry.name == name && seal.is_some_and(|seal| opens(entry, seal)))
-    };
+    let last_good =
+        |name: &str| previous.iter().find(|entry| entry.name == name && seal.is_some_and(|seal| opens(entry, seal)));
     let mut part = Part::default();
-    part.entries
-        .extend(unreadable.iter().filter_map(|name| last_good(name)).cloned());
-    let mut default = part
-        .entries
-        .iter()
-        .find(|entry| entry.default)
-        .map(|entry| entry.name.clone());
+    part.entries.extend(unreadable.iter().filter_map(|name| last_good(name)).cloned());
+    let mut default = part.entries.iter().find(|entry| entry.default).map(|entry| entry.name.clone());
     for object in objects {
         let (name, spec) = (object.name_any(), &object.spec);
         let mut problems = Vec::new();
@@ -87,14 +79,8 @@ pub fn providers<'a>(
 
 /// What was read from the Secrets and found to be of the right kind.
 enum Credentials {
-    Stripe {
-        secret_key: Secret,
-        webhook_signing_secrets: Vec<Secret>,
-    },
-    Cryptomus {
-        payment_key: Secret,
-        payout_key: Option<Secret>,
-    },
+    Stripe { secret_key: Secret, webhook_signing_secrets: Vec<Secret> },
+    Cryptomus { payment_key: Secret, payout_key: Option<Secret> },
 }
 
 fn credentials(spec: &PaymentProviderSpec, secrets: &Secrets) -> Checked<Credentials> {
@@ -112,28 +98,18 @@ fn credentials(spec: &PaymentProviderSpec, secrets: &Secrets) -> Checked<Credent
                 .iter()
                 .map(|reference| read(reference, &|value| signing_secret(reference, value)));
             let webhooks: Vec<_> = webhooks.collect();
-            secret_key
-                .zip(webhooks.into_iter().collect())
-                .map(|(secret_key, webhook_signing_secrets)| Credentials::Stripe {
-                    secret_key,
-                    webhook_signing_secrets,
-                })
+            secret_key.zip(webhooks.into_iter().collect()).map(|(secret_key, webhook_signing_secrets)| {
+                Credentials::Stripe { secret_key, webhook_signing_secrets }
+            })
         }
         (ProviderType::Cryptomus, _, Some(cryptomus)) => {
             let payment_key = read(&cryptomus.payment_key_secret_ref, &|_| Ok(()));
-            let payout_key = cryptomus
-                .payout_key_secret_ref
-                .as_ref()
-                .map(|reference| read(reference, &|_| Ok(())));
+            let payout_key = cryptomus.payout_key_secret_ref.as_ref().map(|reference| read(reference, &|_| Ok(())));
             match (payment_key, payout_key) {
-                (Some(payment_key), None) => Some(Credentials::Cryptomus {
-                    payment_key,
-                    payout_key: None,
-                }),
-                (Some(payment_key), Some(Some(payout_key))) => Some(Credentials::Cryptomus {
-                    payment_key,
-                    payout_key: Some(payout_key),
-                }),
+                (Some(payment_key), None) => Some(Credentials::Cryptomus { payment_key, payout_key: None }),
+                (Some(payment_key), Some(Some(payout_key))) => {
+                    Some(Credentials::Cryptomus { payment_key, payout_key: Some(payout_key) })
+                }
                 _ => None,
             }
         }
@@ -155,19 +131,11 @@ fn stripe_key(SecretKeyRef { name, key }: &SecretKeyRef, mode: Mode, value: &Sec
         Mode::Test => ("test", "live"),
         Mode::Live => ("live", "test"),
     };
-    let kind = ["sk", "rk"].into_iter().find_map(|kind| {
-        value
-            .expose()
-            .strip_prefix(kind)?
-            .strip_prefix('_')
-            .map(|rest| (kind, rest))
-    });
+    let kind = ["sk", "rk"]
+        .into_iter()
+        .find_map(|kind| value.expose().strip_prefix(kind)?.strip_prefix('_').map(|rest| (kind, rest)));
     match kind {
-        Some((_, rest))
-            if rest
-                .strip_prefix(wanted)
-                .is_some_and(|rest| rest.len() > 1 && rest.starts_with('_')) =>
-        {
+        Some((_, rest)) if rest.strip_prefix(wanted).is_some_and(|rest| rest.len() > 1 && rest.starts_with('_')) => {
             Ok(())
         }
         Some((kind, rest)) if rest.starts_with(other) => Err(Problem::unresolved(
@@ -186,11 +154,7 @@ fn stripe_key(SecretKeyRef { name, key }: &SecretKeyRef, mode: Mode, value: &Sec
 }
 
 fn signing_secret(SecretKeyRef { name, key }: &SecretKeyRef, value: &Secret) -> Result<(), Problem> {
-    if value
-        .expose()
-        .strip_prefix("whsec_")
-        .is_some_and(|rest| !rest.is_empty())
-    {
+    if value.expose().strip_prefix("whsec_").is_some_and(|rest| !rest.is_empty()) {
         return Ok(());
     }
     let message = format!(
@@ -216,10 +180,7 @@ fn provider(object: &PaymentProvider, credentials: &Credentials, seal: &Seal<'_>
     let mut problems = Vec::new();
     let refused = |message: String| [Problem::refused(INVALID, message)];
     let currencies = currencies.iter().filter_map(|code| {
-        keep(
-            Currency::new(code).map_err(|error| refused(format!("spec.currencies: {error}"))),
-            &mut problems,
-        )
+        keep(Currency::new(code).map_err(|error| refused(format!("spec.currencies: {error}"))), &mut problems)
     });
     let mut currencies: Vec<_> = currencies.collect();
     currencies.sort();
@@ -247,14 +208,7 @@ fn account(
 ) -> Result<Option<Account>, SealError> {
     let seal = |field: &str, value: &Secret| seal.key.seal(seal.tenant, &Provider::seal_field(name, field), value);
     Ok(match (credentials, stripe, cryptomus) {
-        (
-            Credentials::Stripe {
-                secret_key,
-                webhook_signing_secrets,
-            },
-            Some(stripe),
-            _,
-        ) => Some(Account::Stripe {
+        (Credentials::Stripe { secret_key, webhook_signing_secrets }, Some(stripe), _) => Some(Account::Stripe {
             secret_key: seal("secretKey", secret_key)?,
             webhook_signing_secrets: webhook_signing_secrets
                 .iter()
@@ -264,14 +218,7 @@ fn account(
             api_version: stripe.api_version.clone(),
             webhook_tolerance_seconds: stripe.webhook_tolerance_seconds,
         }),
-        (
-            Credentials::Cryptomus {
-                payment_key,
-                payout_key,
-            },
-            _,
-            Some(cryptomus),
-        ) => {
+        (Credentials::Cryptomus { payment_key, payout_key }, _, Some(cryptomus)) => {
             let mut allowed_source_cidrs = match mode {
                 Mode::Live => cryptomus.allowed_source_cidrs.clone(),
                 Mode::Test => Vec::new(),
@@ -291,25 +238,17 @@ fn account(
 /// Whether every credential of an entry opens under the key of today.
 fn opens(entry: &Provider, seal: &Seal<'_>) -> bool {
     let opens = |field: &str, sealed: &Sealed| {
-        seal.key
-            .open(seal.tenant, &Provider::seal_field(&entry.name, field), sealed)
-            .is_ok()
+        seal.key.open(seal.tenant, &Provider::seal_field(&entry.name, field), sealed).is_ok()
     };
     match &entry.account {
-        Account::Stripe {
-            secret_key,
-            webhook_signing_secrets,
-            ..
-        } => {
+        Account::Stripe { secret_key, webhook_signing_secrets, .. } => {
             let mut webhooks = webhook_signing_secrets.iter().enumerate();
             opens("secretKey", secret_key)
                 && webhooks.all(|(index, sealed)| opens(&format!("webhookSigningSecrets/{index}"), sealed))
         }
-        Account::Cryptomus {
-            payment_key,
-            payout_key,
-            ..
-        } => opens("paymentKey", payment_key) && payout_key.as_ref().is_none_or(|sealed| opens("payoutKey", sealed)),
+        Account::Cryptomus { payment_key, payout_key, .. } => {
+            opens("paymentKey", payment_key) && payout_key.as_ref().is_none_or(|sealed| opens("payoutKey", sealed))
+        }
     }
 }
 

@@ -14,20 +14,12 @@ pub struct Problem {
 impl Problem {
     /// The spec itself cannot be followed, or an older object holds what it asks for.
     pub fn refused(reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            condition: ACCEPTED,
-            reason,
-            message: message.into(),
-        }
+        Self { condition: ACCEPTED, reason, message: message.into() }
     }
 
     /// What the spec refers to is missing or cannot be used.
     pub fn unresolved(reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            condition: RESOLVED_REFS,
-            reason,
-            message: message.into(),
-        }
+        Self { condition: RESOLVED_REFS, reason, message: message.into() }
     }
 }
 
@@ -58,10 +50,7 @@ mod tests {
             Problem::refused("Conflicted", "b is taken"),
             Problem::unresolved("ModeMismatch", "c is live"),
         ];
-        assert_eq!(
-            summary(&problems, RESOLVED_REFS),
-            Some(("SecretNotFound", "no Secret a; c is live".to_owned()))
-        );
+        assert_eq!(summary(&problems, RESOLVED_REFS), Some(("SecretNotFound", "no Secret a; c is live".to_owned())));
         assert_eq!(summary(&problems, "DatabaseReady"), None);
     }
 }

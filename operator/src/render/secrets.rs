@@ -34,19 +34,12 @@ impl Secrets {
             Problem::unresolved(SECRET_NOT_FOUND, message)
         })?;
         let data = secret.data.as_ref();
-        data.and_then(|data| data.get(key))
-            .map(|value| value.0.as_slice())
-            .ok_or_else(|| {
-                let known: Vec<_> = data.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
-                let known = if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known.join(", ")
-                };
-                let message =
-                    format!("Secret {name:?} has no key {key:?} (it has {known}): add it, or name another key");
-                Problem::unresolved(SECRET_KEY_NOT_FOUND, message)
-            })
+        data.and_then(|data| data.get(key)).map(|value| value.0.as_slice()).ok_or_else(|| {
+            let known: Vec<_> = data.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let message = format!("Secret {name:?} has no key {key:?} (it has {known}): add it, or name another key");
+            Problem::unresolved(SECRET_KEY_NOT_FOUND, message)
+        })
     }
 
     /// The text under `reference`, without the line end that `echo` and editors leave.
@@ -71,16 +64,9 @@ mod tests {
     #[test]
     fn a_credential_is_read_or_the_message_says_what_to_create() {
         let data = [("key", &b"sk_test_1\n"[..]), ("empty", b"\n"), ("binary", &[0xff])];
-        let data = data
-            .map(|(key, value)| (key.to_owned(), ByteString(value.to_vec())))
-            .into();
-        let secret = v1::Secret {
-            data: Some(data),
-            ..v1::Secret::default()
-        };
-        let secrets: Secrets = [("pay".to_owned(), Some(secret)), ("gone".to_owned(), None)]
-            .into_iter()
-            .collect();
+        let data = data.map(|(key, value)| (key.to_owned(), ByteString(value.to_vec()))).into();
+        let secret = v1::Secret { data: Some(data), ..v1::Secret::default() };
+        let secrets: Secrets = [("pay".to_owned(), Some(secret)), ("gone".to_owned(), None)].into_iter().collect();
         let read = |name, key| secrets.text(&SecretKeyRef::new(name, key));
         assert_eq!(read("pay", "key").unwrap().expose(), "sk_test_1");
         for (name, key, reason, words) in [

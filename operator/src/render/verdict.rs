@@ -18,12 +18,7 @@ pub struct Verdict<T = ()> {
 
 impl<T: Default> Verdict<T> {
     pub fn of<K: Resource>(object: &K, included: bool, problems: Vec<Problem>) -> Self {
-        Self {
-            generation: object.meta().generation,
-            problems,
-            included,
-            detail: T::default(),
-        }
+        Self { generation: object.meta().generation, problems, included, detail: T::default() }
     }
 }
 
@@ -36,10 +31,7 @@ pub struct Part<E, T = ()> {
 
 impl<E, T> Default for Part<E, T> {
     fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            verdicts: BTreeMap::new(),
-        }
+        Self { entries: Vec::new(), verdicts: BTreeMap::new() }
     }
 }
 

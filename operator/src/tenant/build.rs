@@ -54,16 +54,11 @@ pub fn document(
 pub fn stands(Prepared(wanted): &Prepared<ConfigMap>, stored: &ConfigMap) -> bool {
     let within = |part: &Option<std::collections::BTreeMap<String, String>>,
                   whole: &Option<std::collections::BTreeMap<String, String>>| {
-        part.iter()
-            .flatten()
-            .all(|(key, value)| whole.as_ref().and_then(|whole| whole.get(key)) == Some(value))
+        part.iter().flatten().all(|(key, value)| whole.as_ref().and_then(|whole| whole.get(key)) == Some(value))
     };
     let (wants, has) = (&wanted.metadata, &stored.metadata);
     wanted.data == stored.data
-        && stored
-            .binary_data
-            .as_ref()
-            .is_none_or(std::collections::BTreeMap::is_empty)
+        && stored.binary_data.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
         && within(&wants.labels, &has.labels)
         && within(&wants.annotations, &has.annotations)
         && wants

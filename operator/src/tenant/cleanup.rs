@@ -27,12 +27,7 @@ pub async fn hold(ctx: &Ctx, tenant: &Tenant) -> Result<(), ReconcileError> {
     if tenant.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(());
     }
-    let finalizers = tenant
-        .finalizers()
-        .iter()
-        .map(String::as_str)
-        .chain([FINALIZER])
-        .collect::<Vec<_>>();
+    let finalizers = tenant.finalizers().iter().map(String::as_str).chain([FINALIZER]).collect::<Vec<_>>();
     set_finalizers(ctx, tenant, &finalizers).await
 }
 
@@ -45,9 +40,7 @@ pub async fn cleanup(ctx: &Ctx, tenant: &Tenant) -> Result<Action, ReconcileErro
     let documents: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &namespace);
     match documents.delete(&config_map(&name), &DeleteParams::default()).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => {}
-        done => done
-            .map(drop)
-            .doing(|| format!("delete the document of Tenant {namespace}/{name}"))?,
+        done => done.map(drop).doing(|| format!("delete the document of Tenant {namespace}/{name}"))?,
     }
     apply::remove_all(ctx, tenant).await?;
     ctx.outcomes.forget(&(namespace.clone(), name.clone()));
@@ -80,8 +73,7 @@ pub async fn cleanup(ctx: &Ctx, tenant: &Tenant) -> Result<Action, ReconcileErro
             say(ctx, tenant, &message).await?;
             return Ok(Action::requeue(again));
         }
-        ctx.events
-            .normal(tenant, "DataDeleted", "Purge", "the tenant's data was deleted");
+        ctx.events.normal(tenant, "DataDeleted", "Purge", "the tenant's data was deleted");
     } else {
         ctx.events.normal(
             tenant,
@@ -90,11 +82,7 @@ pub async fn cleanup(ctx: &Ctx, tenant: &Tenant) -> Result<Action, ReconcileErro
             "the tenant's data is kept; a Tenant of this name finds it again",
         );
     }
-    let others = tenant
-        .finalizers()
-        .iter()
-        .map(String::as_str)
-        .filter(|finalizer| *finalizer != FINALIZER);
+    let others = tenant.finalizers().iter().map(String::as_str).filter(|finalizer| *finalizer != FINALIZER);
     set_finalizers(ctx, tenant, &others.collect::<Vec<_>>()).await?;
     Ok(Action::await_change())
 }
@@ -109,13 +97,8 @@ async fn set_finalizers(ctx: &Ctx, tenant: &Tenant, finalizers: &[&str]) -> Resu
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
     let tenants: Api<Tenant> = Api::namespaced(ctx.client.clone(), &namespace);
     let patch = json!({"metadata": {"resourceVersion": tenant.meta().resource_version, "finalizers": finalizers}});
-    match tenants
-        .patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-    {
+    match tenants.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        done => done
-            .map(drop)
-            .doing(|| format!("set the finalizers of Tenant {namespace}/{name}")),
+        done => done.map(drop).doing(|| format!("set the finalizers of Tenant {namespace}/{name}")),
     }
 }

@@ -41,62 +41,62 @@ pub struct Dereferenced {
 }
 
 pub async fn dereference(ctx: &Ctx, tenant: Arc<Tenant>) -> Result<Dereferenced, ReconcileError> {
-    let stores = &ctx.stores;
-    let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
-    let of_tenant = Key::Tenant(namespace.clone(), name.clone());
-    let platform = platform(stores, &tenant);
-    let providers = alive(stores.payment_providers.find(&of_tenant));
-    let mut policies = stores.rate_limit_policies.find(&of_tenant);
-    if let Ok(platform) = &platform {
-        policies.extend(
-            stores
-                .rate_limit_policies
-                .find(&Key::Platform(namespace.clone(), platform.name_any())),
-        );
-    }
-
-    let mut wanted: BTreeSet<String> = providers
-        .iter()
-        .flat_map(|provider| provider.spec.secret_keys())
-        .map(|key| key.name.clone())
-        .collect();
-    wanted.extend(
-        tenant
-            .spec
-            .auth
-            .signing
-            .secret_ref
-            .iter()
-            .map(|reference| reference.name.clone()),
-    );
-    wanted.extend(platform.iter().map(|platform| sealing_key(platform).name));
+    let (namespace, document) = (tenant.namespace().unwrap_or_default(), config_map(&tenant.name_any()));
+    let mut found = shelved(&ctx.stores, tenant);
     let configs: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &namespace);
-    let document = config_map(&name);
+    let stored = async {
+        let stored = configs.get_opt(&document).await;
+        stored.doing(|| format!("read ConfigMap {namespace}/{document}"))
+    };
     let signing_keys = async {
-        match &platform {
-            Ok(platform) => signing_key::ensure(ctx, &tenant, &platform.name_any()).await,
+        match &found.platform {
+            Ok(platform) => signing_key::ensure(ctx, &found.tenant, &platform.name_any()).await,
             Err(_) => Ok(SigningKeys::default()),
         }
     };
-    let (secrets, signing_keys, stored) = tokio::try_join!(read(ctx, &namespace, wanted), signing_keys, async {
-        configs
-            .get_opt(&document)
-            .await
-            .doing(|| format!("read ConfigMap {namespace}/{document}"))
-    },)?;
-    Ok(Dereferenced {
+    let (secrets, signing_keys, stored) =
+        tokio::try_join!(read(ctx, &namespace, found.secret_names()), signing_keys, stored)?;
+    (found.secrets, found.signing_keys, found.stored) = (secrets, signing_keys, stored);
+    Ok(found)
+}
+
+/// What the shelves have; the values from the API server are still to come.
+pub fn shelved(stores: &Stores, tenant: Arc<Tenant>) -> Dereferenced {
+    let namespace = tenant.namespace().unwrap_or_default();
+    let of_tenant = Key::Tenant(namespace.clone(), tenant.name_any());
+    let platform = platform(stores, &tenant);
+    let mut policies = stores.rate_limit_policies.find(&of_tenant);
+    if let Ok(platform) = &platform {
+        let of_platform = Key::Platform(namespace, platform.name_any());
+        policies.extend(stores.rate_limit_policies.find(&of_platform));
+    }
+    Dereferenced {
         claimants: claimants(stores, &tenant, platform.as_deref().ok()),
         bindings: alive(stores.role_bindings.find(&of_tenant)),
-        providers,
+        providers: alive(stores.payment_providers.find(&of_tenant)),
         policies: alive(policies),
         unreadable_providers: BTreeSet::new(),
         unreadable_policies: BTreeSet::new(),
         tenant,
         platform,
-        secrets,
-        signing_keys,
-        stored,
-    })
+        secrets: Secrets::default(),
+        signing_keys: SigningKeys::default(),
+        stored: None,
+    }
+}
+
+impl Dereferenced {
+    /// The Secrets whose values are needed.
+    pub fn secret_names(&self) -> BTreeSet<String> {
+        let providers = self.providers.iter().flat_map(|provider| provider.spec.secret_keys());
+        let signing = self.tenant.spec.auth.signing.secret_ref.iter();
+        let sealing = self.platform.iter().map(|platform| sealing_key(platform).name);
+        providers
+            .map(|reference| reference.name.clone())
+            .chain(signing.map(|reference| reference.name.clone()))
+            .chain(sealing)
+            .collect()
+    }
 }
 
 /// Where a platform's sealing key is.
@@ -127,11 +127,7 @@ fn claimants(stores: &Stores, tenant: &Tenant, platform: Option<&Platform>) -> V
         rival.namespace() == tenant.namespace()
             && serving.map(|platform| platform.name_any()) == platform.map(ResourceExt::name_any)
     };
-    let found = tenant
-        .spec
-        .hostnames
-        .iter()
-        .flat_map(|hostname| stores.tenants.find(&Key::Hostname(hostname.clone())));
+    let found = tenant.spec.hostnames.iter().flat_map(|hostname| stores.tenants.find(&Key::Hostname(hostname.clone())));
     let mut claimants: Vec<_> = alive(found.collect());
     claimants.retain(|rival| same_platform(rival));
     claimants
@@ -148,10 +144,7 @@ async fn read(ctx: &Ctx, namespace: &str, names: BTreeSet<String>) -> Result<Sec
     let reads = names.into_iter().map(|name| {
         let api = &api;
         async move {
-            let secret = api
-                .get_opt(&name)
-                .await
-                .doing(|| format!("read Secret {namespace}/{name}"))?;
+            let secret = api.get_opt(&name).await.doing(|| format!("read Secret {namespace}/{name}"))?;
             Ok::<_, ReconcileError>((name, secret))
         }
     });

@@ -15,6 +15,11 @@ pub mod signing_key;
 pub mod status;
 pub mod validate;
 
+#[cfg(test)]
+pub mod fixtures;
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use contract::Revision;
@@ -62,10 +67,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, ctx: Arc<Ctx>) -> Result<Action, Rec
     validated.outcome.serving = serve(&ctx, &found, &mut validated).await?;
 
     let (status, conditions) = status::status(&tenant, &before, &validated, ctx.now());
-    ctx.outcomes.put(
-        (tenant.namespace().unwrap_or_default(), tenant.name_any()),
-        validated.outcome.clone(),
-    );
+    ctx.outcomes.put((tenant.namespace().unwrap_or_default(), tenant.name_any()), validated.outcome.clone());
     ctx.tenant_statuses.write(&ctx.client, &tenant, &status).await?;
     tell(&ctx, tenant.as_ref(), &conditions);
     Ok(next_visit(&validated, now))
@@ -90,12 +92,7 @@ async fn serve(
         }
     };
     if apply::document(ctx, document, found.stored.as_ref()).await?.is_some() {
-        ctx.events.normal(
-            tenant,
-            "ConfigApplied",
-            "Apply",
-            format!("revision {revision} is to be served"),
-        );
+        ctx.events.normal(tenant, "ConfigApplied", "Apply", format!("revision {revision} is to be served"));
     }
     apply::remove_orphans(ctx, tenant).await?;
     signing_key::retire(ctx, &found.signing_keys).await?;
@@ -105,17 +102,12 @@ async fn serve(
 
 async fn ask(ctx: &Ctx, tenant: &Tenant, platform: &str, revision: &Revision) -> Loaded {
     let key = Key::Platform(tenant.namespace().unwrap_or_default(), platform.to_owned());
-    ctx.replicas
-        .ask(&ctx.stores.pods.find(&key), &tenant.name_any(), revision, ANSWER)
-        .await
+    ctx.replicas.ask(&ctx.stores.pods.find(&key), &tenant.name_any(), revision, ANSWER).await
 }
 
 fn next_visit(validated: &ValidatedTenant, now: Timestamp) -> Action {
-    let behind = validated
-        .outcome
-        .serving
-        .as_ref()
-        .filter(|serving| serving.loaded.ready > 0 && !serving.loaded.everywhere());
+    let behind =
+        validated.outcome.serving.as_ref().filter(|serving| serving.loaded.ready > 0 && !serving.loaded.everywhere());
     let due = validated.next.map(|at| until(at, now));
     match behind.map(|_| ASK_AGAIN).into_iter().chain(due).min() {
         Some(wait) => Action::requeue(wait),
@@ -130,19 +122,13 @@ pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
 
 /// Events for what changed: warnings for what ceased to be well, a note for what became so again.
 pub(crate) fn tell<K: kube::Resource<DynamicType = ()>>(ctx: &Ctx, object: &K, conditions: &Conditions<'_>) {
-    for Transition { before, after } in conditions
-        .transitions()
-        .filter(|transition| transition.after.type_ != READY)
-    {
+    for Transition { before, after } in conditions.transitions().filter(|transition| transition.after.type_ != READY) {
         match (before.map(|before| before.status.as_str()), after.status.as_str()) {
             // Conditions that are well when false (`Suspended`, `Expired`) are told when they begin to hold.
             (_, "False") if WELL_WHEN_FALSE.contains(&after.type_.as_str()) => {}
-            (_, "False") => ctx
-                .events
-                .warning(object, &after.reason, "Reconcile", after.message.as_str()),
+            (_, "False") => ctx.events.warning(object, &after.reason, "Reconcile", after.message.as_str()),
             (Some("False" | "Unknown"), "True") => {
-                ctx.events
-                    .normal(object, &after.reason, "Reconcile", after.message.as_str())
+                ctx.events.normal(object, &after.reason, "Reconcile", after.message.as_str())
             }
             _ => {}
         }

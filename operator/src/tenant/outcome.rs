@@ -63,10 +63,7 @@ impl Outcome {
         let name = meta.name.as_deref().unwrap_or_default();
         let verdict = outcome.and_then(|outcome| verdicts(outcome).get(name));
         match (verdict.filter(|verdict| verdict.generation == meta.generation), outcome) {
-            (Some(verdict), Some(outcome)) => Standing::Judged {
-                verdict,
-                serving: outcome.serving.as_ref(),
-            },
+            (Some(verdict), Some(outcome)) => Standing::Judged { verdict, serving: outcome.serving.as_ref() },
             _ => Standing::Pending,
         }
     }
@@ -81,10 +78,7 @@ pub struct Outcomes {
 
 impl Outcomes {
     pub fn get(&self, namespace: &str, tenant: &str) -> Option<Arc<Outcome>> {
-        self.known
-            .read()
-            .get(&(namespace.to_owned(), tenant.to_owned()))
-            .cloned()
+        self.known.read().get(&(namespace.to_owned(), tenant.to_owned())).cloned()
     }
 
     /// Remembers an outcome, and tells the listener if it is news.

@@ -28,19 +28,13 @@ pub enum Purge {
 pub async fn purge(ctx: &Ctx, tenant: &Tenant, platform: &str) -> Result<Purge, ReconcileError> {
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), job_name(tenant));
     let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
-    let stored = jobs
-        .get_opt(&name)
-        .await
-        .doing(|| format!("read Job {namespace}/{name}"))?;
+    let stored = jobs.get_opt(&name).await.doing(|| format!("read Job {namespace}/{name}"))?;
     if let Some(job) = stored.filter(|job| owned_by(&job.metadata, tenant)) {
         return Ok(state(&job));
     }
     let deployments: Api<Deployment> = Api::namespaced(ctx.client.clone(), &namespace);
     let api = names::api(platform);
-    let deployment = deployments
-        .get_opt(&api)
-        .await
-        .doing(|| format!("read Deployment {namespace}/{api}"))?;
+    let deployment = deployments.get_opt(&api).await.doing(|| format!("read Deployment {namespace}/{api}"))?;
     let pod = deployment.and_then(|deployment| deployment.spec?.template.spec).ok_or_else(|| {
         ReconcileError::waiting(
             "PurgeImpossible",
@@ -68,10 +62,7 @@ fn state(job: &Job) -> Purge {
 /// The API's pod, told to purge in place of serving: no probes, no ports, no second container.
 fn job(tenant: &Tenant, platform: &str, mut pod: PodSpec) -> Prepared<Job> {
     let id = TenantId::derive(&tenant.namespace().unwrap_or_default(), &tenant.name_any());
-    let args = ["job", "purge-tenant", "--tenant-id"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([id.to_string()]);
+    let args = ["job", "purge-tenant", "--tenant-id"].map(str::to_owned).into_iter().chain([id.to_string()]);
     let args: Vec<_> = args.collect();
     pod.containers.retain(|container| container.name == "api");
     for container in &mut pod.containers {
@@ -96,10 +87,7 @@ fn job(tenant: &Tenant, platform: &str, mut pod: PodSpec) -> Prepared<Job> {
         spec: Some(JobSpec {
             backoff_limit: Some(6),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels),
-                    ..ObjectMeta::default()
-                }),
+                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
                 spec: Some(pod),
             },
             ..JobSpec::default()

@@ -82,16 +82,8 @@ pub async fn ensure(ctx: &Ctx, tenant: &Tenant, platform: &str) -> Result<Signin
         return Ok(SigningKeys::default());
     }
     let namespace = tenant.namespace().unwrap_or_default();
-    let known = ctx
-        .stores
-        .secrets
-        .find(&Key::Tenant(namespace.clone(), tenant.name_any()));
-    let Plan {
-        name,
-        verifying,
-        retired,
-        next,
-    } = plan(tenant, known, ctx.now());
+    let known = ctx.stores.secrets.find(&Key::Tenant(namespace.clone(), tenant.name_any()));
+    let Plan { name, verifying, retired, next } = plan(tenant, known, ctx.now());
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
     let signer = get_or_create(&api, tenant, platform, &name, signing.algorithm).await?;
     let verifying = try_join_all(verifying.into_iter().map(|(algorithm, name)| {
@@ -101,10 +93,7 @@ pub async fn ensure(ctx: &Ctx, tenant: &Tenant, platform: &str) -> Result<Signin
             Ok::<_, ReconcileError>(secret.map(|secret| SigningSecret { algorithm, secret }))
         }
     }));
-    let mut live = vec![SigningSecret {
-        algorithm: signing.algorithm,
-        secret: signer,
-    }];
+    let mut live = vec![SigningSecret { algorithm: signing.algorithm, secret: signer }];
     live.extend(verifying.await?.into_iter().flatten());
     Ok(SigningKeys { live, retired, next })
 }
@@ -131,11 +120,7 @@ fn plan(tenant: &Tenant, known: Vec<Arc<PartialObjectMeta<Secret>>>, now: Timest
     let wanted = auth.signing.algorithm;
     let base = match wanted {
         SigningAlgorithm::EdDSA => signing_key_secret(&tenant.name_any()),
-        other => format!(
-            "{}-{}",
-            signing_key_secret(&tenant.name_any()),
-            format!("{other:?}").to_lowercase()
-        ),
+        other => format!("{}-{}", signing_key_secret(&tenant.name_any()), format!("{other:?}").to_lowercase()),
     };
     let created = |secret: &PartialObjectMeta<Secret>| secret.creation_timestamp().map_or(now, |time| time.0);
     let mut keys: Vec<_> = known
@@ -145,10 +130,8 @@ fn plan(tenant: &Tenant, known: Vec<Arc<PartialObjectMeta<Secret>>>, now: Timest
         .collect();
     // Newest first.
     keys.sort_by_key(|(_, secret)| std::cmp::Reverse((created(secret), secret.name_any())));
-    let newest = keys
-        .iter()
-        .find(|(algorithm, _)| *algorithm == wanted)
-        .map(|(_, secret)| (secret.name_any(), created(secret)));
+    let newest =
+        keys.iter().find(|(algorithm, _)| *algorithm == wanted).map(|(_, secret)| (secret.name_any(), created(secret)));
     let due = |born: Timestamp| {
         let age = auth.signing.rotate_after_seconds?;
         born.checked_add(SignedDuration::from_secs(age.into())).ok()
@@ -163,20 +146,12 @@ fn plan(tenant: &Tenant, known: Vec<Arc<PartialObjectMeta<Secret>>>, now: Timest
     // Tokens of the keys before were signed until `since` at the latest.
     let lifetime = SignedDuration::from_secs(auth.access_token_seconds.into()) + LEEWAY;
     let until = since.checked_add(lifetime).unwrap_or(Timestamp::MAX);
-    let (retired, verifying): (Vec<_>, Vec<_>) = keys
-        .into_iter()
-        .filter(|(_, secret)| secret.name_any() != name)
-        .partition(|_| until <= now);
-    let next = due(since)
-        .into_iter()
-        .chain((!verifying.is_empty()).then_some(until))
-        .min();
+    let (retired, verifying): (Vec<_>, Vec<_>) =
+        keys.into_iter().filter(|(_, secret)| secret.name_any() != name).partition(|_| until <= now);
+    let next = due(since).into_iter().chain((!verifying.is_empty()).then_some(until)).min();
     Plan {
         name,
-        verifying: verifying
-            .iter()
-            .map(|(algorithm, secret)| (*algorithm, secret.name_any()))
-            .collect(),
+        verifying: verifying.iter().map(|(algorithm, secret)| (*algorithm, secret.name_any())).collect(),
         retired: retired.into_iter().map(|(_, secret)| secret).collect(),
         next,
     }
@@ -184,9 +159,7 @@ fn plan(tenant: &Tenant, known: Vec<Arc<PartialObjectMeta<Secret>>>, now: Timest
 
 fn algorithm(label: &str) -> Option<SigningAlgorithm> {
     use SigningAlgorithm::{ES256, EdDSA, RS256};
-    [EdDSA, ES256, RS256]
-        .into_iter()
-        .find(|algorithm| format!("{algorithm:?}") == label)
+    [EdDSA, ES256, RS256].into_iter().find(|algorithm| format!("{algorithm:?}") == label)
 }
 
 async fn get_or_create(
@@ -201,15 +174,9 @@ async fn get_or_create(
         return Ok(secret);
     }
     // Create and not apply: of two operators that arrive here together one is refused, and both use what was stored.
-    match api
-        .create(&PostParams::default(), &build(tenant, platform, name, algorithm)?)
-        .await
-    {
+    match api.create(&PostParams::default(), &build(tenant, platform, name, algorithm)?).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => read().await?.ok_or_else(|| {
-            ReconcileError::waiting(
-                "SigningKeyMissing",
-                format!("Secret {name:?} was deleted while it was being made"),
-            )
+            ReconcileError::waiting("SigningKeyMissing", format!("Secret {name:?} was deleted while it was being made"))
         }),
         created => created.doing(|| format!("create Secret {name}")),
     }
@@ -243,9 +210,9 @@ fn generate(algorithm: SigningAlgorithm) -> Result<Zeroizing<String>, aws_lc_rs:
     let rng = SystemRandom::new();
     let der = match algorithm {
         SigningAlgorithm::EdDSA => Ed25519KeyPair::generate_pkcs8v1(&rng)?.as_ref().to_vec(),
-        SigningAlgorithm::ES256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng)?
-            .as_ref()
-            .to_vec(),
+        SigningAlgorithm::ES256 => {
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng)?.as_ref().to_vec()
+        }
         SigningAlgorithm::RS256 => {
             let key = rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?;
             AsDer::<Pkcs8V1Der<'_>>::as_der(&key)?.as_ref().to_vec()
@@ -283,10 +250,7 @@ mod tests {
             let (one, two) = (generate(ours).unwrap(), generate(ours).unwrap());
             assert_ne!(one, two);
             let key = read(one.as_bytes()).unwrap();
-            assert!(
-                encode(&Header::new(theirs), &serde_json::json!({"sub": "a"}), &key).is_ok(),
-                "{ours:?}"
-            );
+            assert!(encode(&Header::new(theirs), &serde_json::json!({"sub": "a"}), &key).is_ok(), "{ours:?}");
         }
     }
 
@@ -306,10 +270,7 @@ mod tests {
             creation_timestamp: Some(Time(at(born))),
             ..ObjectMeta::default()
         };
-        Arc::new(PartialObjectMeta {
-            metadata,
-            ..PartialObjectMeta::default()
-        })
+        Arc::new(PartialObjectMeta { metadata, ..PartialObjectMeta::default() })
     }
 
     fn at(second: i64) -> Timestamp {
@@ -325,10 +286,7 @@ mod tests {
         assert_eq!((young.name.as_str(), young.verifying.len()), ("acme-signing-key", 0));
         let due = plan(&tenant(), vec![first()], at(3601));
         assert_eq!(due.name, "acme-signing-key-3600");
-        assert_eq!(
-            due.verifying,
-            [(SigningAlgorithm::EdDSA, "acme-signing-key".to_owned())]
-        );
+        assert_eq!(due.verifying, [(SigningAlgorithm::EdDSA, "acme-signing-key".to_owned())]);
         let both = || vec![first(), key("acme-signing-key-3600", "EdDSA", 3601)];
         let after = plan(&tenant(), both(), at(4000));
         assert_eq!(
@@ -336,10 +294,7 @@ mod tests {
             ("acme-signing-key-3600", 1, Some(at(3601 + 900 + 120)))
         );
         let over = plan(&tenant(), both(), at(3601 + 900 + 120));
-        assert_eq!(
-            (over.verifying.len(), over.retired.len(), over.next),
-            (0, 1, Some(at(7201)))
-        );
+        assert_eq!((over.verifying.len(), over.retired.len(), over.next), (0, 1, Some(at(7201))));
     }
 
     #[test]
@@ -348,19 +303,13 @@ mod tests {
         tenant.spec.auth.signing.algorithm = SigningAlgorithm::ES256;
         let plan = plan(&tenant, vec![key("acme-signing-key", "EdDSA", 0)], at(10));
         assert_eq!(plan.name, "acme-signing-key-es256");
-        assert_eq!(
-            plan.verifying,
-            [(SigningAlgorithm::EdDSA, "acme-signing-key".to_owned())]
-        );
+        assert_eq!(plan.verifying, [(SigningAlgorithm::EdDSA, "acme-signing-key".to_owned())]);
     }
 
     #[test]
     fn a_secret_that_belongs_to_an_older_tenant_of_the_name_is_not_ours() {
         let mut stranger = Arc::unwrap_or_clone(key("acme-signing-key-9", "EdDSA", 5));
         stranger.metadata.owner_references = None;
-        assert_eq!(
-            plan(&tenant(), vec![Arc::new(stranger)], at(10)).name,
-            "acme-signing-key"
-        );
+        assert_eq!(plan(&tenant(), vec![Arc::new(stranger)], at(10)).name, "acme-signing-key");
     }
 }

@@ -39,21 +39,9 @@ pub fn opened(tenant: &Tenant, before: &TenantStatus, now: Timestamp) -> Option<
 /// Conditions of a new generation: all there, `Ready` unknown, the others as they were until they are looked at.
 pub fn reopen(types: &[&str], before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     let mut conditions = Conditions::new(types, before, generation, now);
-    conditions.set(
-        READY,
-        State::Unknown,
-        RECONCILING,
-        "this generation is being worked through",
-    );
+    conditions.set(READY, State::Unknown, RECONCILING, "this generation is being worked through");
     let fresh = conditions.into_vec().into_iter();
-    fresh
-        .map(|new| {
-            find(before, &new.type_)
-                .filter(|_| new.type_ != READY)
-                .cloned()
-                .unwrap_or(new)
-        })
-        .collect()
+    fresh.map(|new| find(before, &new.type_).filter(|_| new.type_ != READY).cloned().unwrap_or(new)).collect()
 }
 
 /// The status as it should be, and what is new about it.
@@ -66,12 +54,7 @@ pub fn status<'a>(
     let outcome = &validated.outcome;
     let serving = outcome.serving.as_ref();
     let mut conditions = Conditions::new(of::TENANT, &before.conditions, tenant.metadata.generation, now);
-    verdict(
-        &mut conditions,
-        ACCEPTED,
-        &validated.problems,
-        (reasons::ACCEPTED, "the spec is in force"),
-    );
+    verdict(&mut conditions, ACCEPTED, &validated.problems, (reasons::ACCEPTED, "the spec is in force"));
     verdict(
         &mut conditions,
         RESOLVED_REFS,
@@ -100,10 +83,7 @@ pub fn status<'a>(
             Some(config) => config.hostnames.iter().map(ToString::to_string).collect(),
             None => before.hostnames.clone(),
         },
-        database: Some(TenantDatabase {
-            mode: DatabaseIsolation::RowLevelSecurity,
-            name: None,
-        }),
+        database: Some(TenantDatabase { mode: DatabaseIsolation::RowLevelSecurity, name: None }),
         config: match serving {
             Some(Serving { revision, loaded }) => Some(LoadedConfig {
                 revision: revision.to_string(),
@@ -128,13 +108,7 @@ pub fn deleting(tenant: &Tenant, before: TenantStatus, message: &str, now: Times
         conditions.set(type_, State::False, reasons::DELETING, message);
     }
     let conditions = conditions.into_vec();
-    TenantStatus {
-        observed_generation: generation,
-        hostnames: Vec::new(),
-        config: None,
-        conditions,
-        ..before
-    }
+    TenantStatus { observed_generation: generation, hostnames: Vec::new(), config: None, conditions, ..before }
 }
 
 fn included(verdicts: impl Iterator<Item = bool>) -> u32 {
@@ -156,11 +130,7 @@ pub fn programmed(conditions: &mut Conditions<'_>, serving: Option<&Serving>) {
         conditions.set(PROGRAMMED, State::False, reasons::INVALID, message);
         return;
     };
-    let Loaded {
-        loaded: have,
-        ready,
-        rejected,
-    } = loaded;
+    let Loaded { loaded: have, ready, rejected } = loaded;
     let counted = format!("{have} of {ready} ready replicas serve revision {revision}");
     match rejected {
         _ if loaded.everywhere() => conditions.set(PROGRAMMED, State::True, reasons::PROGRAMMED, counted),
@@ -168,10 +138,7 @@ pub fn programmed(conditions: &mut Conditions<'_>, serving: Option<&Serving>) {
             PROGRAMMED,
             State::False,
             REJECTED_BY_REPLICA,
-            format!(
-                "{counted}; pod {:?} refuses it and serves the one before: {}",
-                rejection.pod, rejection.error
-            ),
+            format!("{counted}; pod {:?} refuses it and serves the one before: {}", rejection.pod, rejection.error),
         ),
         None if *ready == 0 => conditions.set(
             PROGRAMMED,
@@ -203,12 +170,7 @@ fn database(conditions: &mut Conditions<'_>, tenant: &Tenant) {
 /// `Ready`: the first of the others that is not well says why.
 pub fn roll_up(conditions: &mut Conditions<'_>, needed: &[&str]) {
     let unwell = |status: &str| {
-        needed.iter().find_map(|type_| {
-            conditions
-                .get(type_)
-                .filter(|condition| condition.status == status)
-                .cloned()
-        })
+        needed.iter().find_map(|type_| conditions.get(type_).filter(|condition| condition.status == status).cloned())
     };
     match (unwell("False"), unwell("Unknown")) {
         (Some(why), _) => conditions.set(READY, State::False, &why.reason, why.message),
@@ -225,25 +187,12 @@ pub fn judged<T>(conditions: &mut Conditions<'_>, standing: &Standing<'_, T>, te
                 "spec.tenantRef.name: there is no Tenant {tenant:?} in this namespace: create it, or name another"
             );
             conditions.set(RESOLVED_REFS, State::False, reasons::TENANT_NOT_FOUND, message.as_str());
-            conditions.set(
-                ACCEPTED,
-                State::Unknown,
-                reasons::TENANT_NOT_FOUND,
-                "judged together with its Tenant",
-            );
+            conditions.set(ACCEPTED, State::Unknown, reasons::TENANT_NOT_FOUND, "judged together with its Tenant");
             conditions.set(PROGRAMMED, State::False, reasons::TENANT_NOT_FOUND, message);
         }
         Standing::Pending => {}
-        Standing::Judged {
-            verdict: Verdict { problems, included, .. },
-            serving,
-        } => {
-            verdict(
-                conditions,
-                ACCEPTED,
-                problems,
-                (reasons::ACCEPTED, "the spec is in force"),
-            );
+        Standing::Judged { verdict: Verdict { problems, included, .. }, serving } => {
+            verdict(conditions, ACCEPTED, problems, (reasons::ACCEPTED, "the spec is in force"));
             let found = (reasons::RESOLVED_REFS, "everything that is referred to was found");
             verdict(conditions, RESOLVED_REFS, problems, found);
             match (included, problems.first(), serving) {

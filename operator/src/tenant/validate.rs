@@ -85,30 +85,21 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
     let seal = key.as_ref().map(|key| Seal { tenant: id, key });
 
     let access = access::bindings(bindings.iter().map(AsRef::as_ref), now);
-    let (was_paid, was_limited) = previous
-        .as_ref()
-        .map(|p| (p.providers.as_slice(), p.limits.as_slice()))
-        .unwrap_or_default();
-    let payments = providers(
-        payment_providers.iter().map(AsRef::as_ref),
-        secrets,
-        seal.as_ref(),
-        was_paid,
-        unreadable_providers,
-    );
+    let (was_paid, was_limited) =
+        previous.as_ref().map(|p| (p.providers.as_slice(), p.limits.as_slice())).unwrap_or_default();
+    let payments =
+        providers(payment_providers.iter().map(AsRef::as_ref), secrets, seal.as_ref(), was_paid, unreadable_providers);
     let limits = limits(policies.iter().map(AsRef::as_ref), was_limited, unreadable_policies);
 
     // A reference that cannot be followed is the Tenant's matter too: it is not served as declared.
     for (name, verdict) in &payments.verdicts {
         problems.extend(
-            verdict
-                .problems
-                .iter()
-                .filter(|problem| problem.condition == crds::conditions::RESOLVED_REFS)
-                .map(|problem| Problem {
+            verdict.problems.iter().filter(|problem| problem.condition == crds::conditions::RESOLVED_REFS).map(
+                |problem| Problem {
                     message: format!("PaymentProvider {name:?}: {}", problem.message),
                     ..problem.clone()
-                }),
+                },
+            ),
         );
     }
 
@@ -118,18 +109,13 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
         &mut problems,
     );
     let hostnames = hostnames(found, &mut problems);
-    let signing_keys_sealed = seal
-        .as_ref()
-        .and_then(|seal| keys(found, seal, previous.as_ref(), &mut problems));
+    let signing_keys_sealed = seal.as_ref().and_then(|seal| keys(found, seal, previous.as_ref(), &mut problems));
     // Rows that were written into shared tables stay there; a tenant that never was there does not begin in them.
     let placed = tenant.spec.isolation.database == DatabaseIsolation::RowLevelSecurity || previous.is_some();
     let config = match (platform, name, signing_keys_sealed) {
         (Some(platform), Some(name), Some(signing_keys)) if placed => {
-            let mut config = TenantConfig {
-                hostnames,
-                auth: auth(&tenant.spec.auth, signing_keys),
-                ..declared(tenant, id, name)
-            };
+            let mut config =
+                TenantConfig { hostnames, auth: auth(&tenant.spec.auth, signing_keys), ..declared(tenant, id, name) };
             config.bindings = access.entries;
             config.providers = payments.entries;
             config.limits = limits.entries;
@@ -138,11 +124,8 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
         }
         _ => None,
     };
-    let expiries = bindings
-        .iter()
-        .filter_map(|binding| binding.spec.expires_at.as_ref())
-        .map(|at| at.0)
-        .filter(|at| *at > now);
+    let expiries =
+        bindings.iter().filter_map(|binding| binding.spec.expires_at.as_ref()).map(|at| at.0).filter(|at| *at > now);
     ValidatedTenant {
         id,
         config,
@@ -160,10 +143,7 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
 /// The document that stands, if it is this tenant's and whole.
 fn previous(found: &Dereferenced, id: TenantId) -> Option<TenantConfig> {
     let text = found.stored.as_ref()?.data.as_ref()?.get(DOCUMENT_KEY)?;
-    codec::decode(text)
-        .ok()
-        .map(|(_, config)| config)
-        .filter(|config| config.id == id)
+    codec::decode(text).ok().map(|(_, config)| config).filter(|config| config.id == id)
 }
 
 /// The hostnames that the tenant holds. Of two Tenants that ask for one, the older holds it.
@@ -171,10 +151,7 @@ fn hostnames(found: &Dereferenced, problems: &mut Vec<Problem>) -> Vec<Hostname>
     let tenant = &found.tenant;
     let mut held = Vec::new();
     for hostname in &tenant.spec.hostnames {
-        let holder = found
-            .claimants
-            .iter()
-            .find(|claimant| claimant.spec.hostnames.contains(hostname));
+        let holder = found.claimants.iter().find(|claimant| claimant.spec.hostnames.contains(hostname));
         match (Hostname::new(hostname), holder) {
             (Err(error), _) => problems.push(Problem::refused(INVALID, format!("spec.hostnames: {error}"))),
             (Ok(_), Some(holder)) if holder.name_any() != tenant.name_any() => problems.push(Problem::refused(
@@ -210,15 +187,9 @@ fn declared(tenant: &Tenant, id: TenantId, name: TenantName) -> TenantConfig {
     TenantConfig {
         display_name: tenant.display_name().to_owned(),
         plan: Some(plan.clone()).filter(|plan| !plan.is_empty()),
-        state: if *suspended {
-            TenantState::Suspended
-        } else {
-            TenantState::Active
-        },
+        state: if *suspended { TenantState::Suspended } else { TenantState::Active },
         dialect: api.dialect,
-        cors: Cors {
-            allowed_origins: cors.allowed_origins.clone(),
-        },
+        cors: Cors { allowed_origins: cors.allowed_origins.clone() },
         branding: Branding {
             product_name: branding.product_name.clone(),
             frontend_url: branding.frontend_url.clone(),
@@ -248,10 +219,7 @@ fn keys(
             _ => "private.pem",
         };
         let reference = SecretKeyRef::new(&reference.name, key);
-        found
-            .secrets
-            .text(&reference)
-            .map(|text| (signing.algorithm, reference, text))
+        found.secrets.text(&reference).map(|text| (signing.algorithm, reference, text))
     });
     let made = found.signing_keys.live.iter().map(|key| {
         let reference = SecretKeyRef::new(key.secret.name_any(), key.data_key());
@@ -260,36 +228,19 @@ fn keys(
             .collect::<crate::render::secrets::Secrets>();
         secrets.text(&reference).map(|text| (key.algorithm, reference, text))
     });
-    let sealed = brought
-        .map_or_else(|| made.collect(), |brought| vec![brought])
-        .into_iter()
-        .map(|key| {
-            let (algorithm, SecretKeyRef { name, key }, text) = key?;
-            check(algorithm, &text)
-                .map_err(|why| Problem::unresolved(SECRET_INVALID, format!("Secret {name:?}, key {key:?}: {why}")))?;
-            let sealed = seal.key.seal(seal.tenant, &SigningKey::seal_field(&name), &text);
-            let key = sealed.map_err(|error| Problem::refused(INVALID, error.to_string()))?;
-            Ok(SigningKey {
-                id: name,
-                algorithm,
-                key,
-            })
-        });
-    let mut keys: Vec<_> = sealed
-        .filter_map(|key: Result<_, Problem>| keep(key.map_err(|problem| [problem]), problems))
-        .collect();
+    let sealed = brought.map_or_else(|| made.collect(), |brought| vec![brought]).into_iter().map(|key| {
+        let (algorithm, SecretKeyRef { name, key }, text) = key?;
+        check(algorithm, &text)
+            .map_err(|why| Problem::unresolved(SECRET_INVALID, format!("Secret {name:?}, key {key:?}: {why}")))?;
+        let sealed = seal.key.seal(seal.tenant, &SigningKey::seal_field(&name), &text);
+        let key = sealed.map_err(|error| Problem::refused(INVALID, error.to_string()))?;
+        Ok(SigningKey { id: name, algorithm, key })
+    });
+    let mut keys: Vec<_> =
+        sealed.filter_map(|key: Result<_, Problem>| keep(key.map_err(|problem| [problem]), problems)).collect();
     if keys.is_empty() {
-        let opens = |key: &&SigningKey| {
-            seal.key
-                .open(seal.tenant, &SigningKey::seal_field(&key.id), &key.key)
-                .is_ok()
-        };
-        keys = previous
-            .iter()
-            .flat_map(|previous| &previous.auth.signing_keys)
-            .filter(opens)
-            .cloned()
-            .collect();
+        let opens = |key: &&SigningKey| seal.key.open(seal.tenant, &SigningKey::seal_field(&key.id), &key.key).is_ok();
+        keys = previous.iter().flat_map(|previous| &previous.auth.signing_keys).filter(opens).cloned().collect();
     }
     (!keys.is_empty()).then_some(keys)
 }
