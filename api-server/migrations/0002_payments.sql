@@ -76,7 +76,7 @@ CREATE TABLE payments.idempotency_keys (
     expires_at   timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, user_id, operation, key)
 );
-CREATE INDEX idempotency_keys_expired ON payments.idempotency_keys (expires_at);
+CREATE INDEX idempotency_keys_expired ON payments.idempotency_keys (tenant_id, expires_at);
 
 DO $$
 DECLARE

@@ -47,14 +47,14 @@ async fn ready(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    exposition(&app)
+    // Measured only when asked.
+    app.metrics.db_connections.set(app.db.connections().into());
+    openmetrics(app.metrics.encode())
 }
 
-/// The OpenMetrics text, with what is measured only when asked.
-pub fn exposition(app: &App) -> Response {
-    let (open, _) = app.db.connections();
-    app.metrics.db_connections.set(open.into());
-    match app.metrics.encode() {
+/// An answer in the text format of OpenMetrics.
+pub fn openmetrics(text: Result<String, std::fmt::Error>) -> Response {
+    match text {
         Ok(text) => {
             ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
         }

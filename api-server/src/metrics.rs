@@ -3,7 +3,10 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{
+        EncodeLabelSet,
+        text::{encode, encode_eof, encode_registry},
+    },
     metrics::{
         counter::Counter,
         family::Family,
@@ -17,7 +20,10 @@ use crate::{features::payments::metrics::PaymentMetrics, limits::metrics::LimitM
 
 /// All metrics of the process.
 pub struct Metrics {
-    registry: Registry,
+    /// About the process alone: fit for everybody.
+    public: Registry,
+    /// With the names of policies and providers: for who runs the platform.
+    internal: Registry,
     requests: Family<RequestLabels, Counter>,
     latency: Family<RouteLabels, Histogram>,
     pub in_flight: Gauge,
@@ -69,7 +75,8 @@ impl Metrics {
             redis_failures: Counter::default(),
             db_connections: Gauge::default(),
             started_at: Gauge::default(),
-            registry: Registry::default(),
+            public: Registry::default(),
+            internal: Registry::default(),
         };
         registry.register("requests", "Requests answered", metrics.requests.clone());
         registry.register_with_unit("request_duration", "Time to answer", Unit::Seconds, metrics.latency.clone());
@@ -85,9 +92,10 @@ impl Metrics {
         registry.register("redis_failures", "Redis commands that failed", metrics.redis_failures.clone());
         registry.register("db_connections", "Open database connections", metrics.db_connections.clone());
         registry.register_with_unit("process_start_time", "Unix time of the start", Unit::Seconds, metrics.started_at.clone());
-        metrics.limits.register(&mut registry);
-        metrics.payments.register(&mut registry);
-        metrics.registry = registry;
+        let mut internal = Registry::with_prefix("tenantry_api");
+        metrics.limits.register(&mut internal);
+        metrics.payments.register(&mut internal);
+        (metrics.public, metrics.internal) = (registry, internal);
         metrics
     }
 
@@ -98,10 +106,19 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     }
 
-    /// The OpenMetrics text.
+    /// The OpenMetrics text of everything.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.public)?;
+        encode_registry(&mut text, &self.internal)?;
+        encode_eof(&mut text)?;
+        Ok(text)
+    }
+
+    /// The OpenMetrics text of what names no tenant's affairs.
+    pub fn encode_public(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.public)?;
         Ok(text)
     }
 }

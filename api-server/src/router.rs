@@ -29,7 +29,7 @@ fn api() -> OpenApiRouter<App> {
 
 /// What is found at the root of a tenant's host.
 fn at_root() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(features::auth::well_known())
+    OpenApiRouter::new().merge(features::auth::well_known()).merge(features::health::at_root())
 }
 
 /// What every host has, tenant or not.

@@ -5,6 +5,7 @@ use std::{fs, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use axum::{Router, serve::ListenerExt};
 use contract::seal::SealingKey;
+use sqlx::postgres::PgConnectOptions;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -28,13 +29,13 @@ const LAST_REQUESTS: Duration = Duration::from_secs(25);
 
 /// Runs until SIGTERM or SIGINT, and then until the requests in flight are answered.
 pub async fn run(settings: Serve) -> anyhow::Result<()> {
-    let app = build(&settings)?;
-    if let Err(error) = app.db.check().await {
-        if let db::DbNotReady::Unavailable(sqlx::Error::Configuration(_)) = error {
-            bail!("DATABASE_URL: {error}");
-        }
-        tracing::warn!(%error, "not ready yet");
+    let options = db::options(settings.database.database_url.as_deref()).context("DATABASE_URL")?;
+    match Db::verify_role(&options).await {
+        Err(sqlx::Error::Configuration(error)) => bail!("DATABASE_URL: {error}"),
+        Err(error) => tracing::warn!(%error, "PostgreSQL does not answer yet"),
+        Ok(()) => {}
     }
+    let app = build(&settings, options)?;
     follow_tenants(&app, settings.tenants).await?;
 
     let (address, management_address) = (app.http.address(), app.http.management_address());
@@ -62,12 +63,11 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build(settings: &Serve) -> anyhow::Result<App> {
+fn build(settings: &Serve, options: PgConnectOptions) -> anyhow::Result<App> {
     let clock = Clock::system();
     let file = settings.tenants.sealing_key_file.display();
     let key = fs::read(&settings.tenants.sealing_key_file).with_context(|| format!("TENANTRY_SEALING_KEY_FILE={file}"))?;
     let sealing_key = SealingKey::new(&key).with_context(|| format!("TENANTRY_SEALING_KEY_FILE={file}"))?;
-    let options = db::options(settings.database.database_url.as_deref()).context("DATABASE_URL")?;
     let prefix = match settings.tenants.platform.as_str() {
         "" => String::new(),
         platform => format!("{platform}:"),

@@ -16,7 +16,7 @@ use contract::{
 };
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tower::ServiceExt;
@@ -252,7 +252,7 @@ pub fn redis_url() -> String {
     env::var("TENANTRY_TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:56379".into())
 }
 
-fn database_url() -> String {
+pub fn database_url() -> String {
     let default = "postgres://tenantry:tenantry@127.0.0.1:55432/postgres";
     env::var("TENANTRY_TEST_DATABASE_URL").unwrap_or_else(|_| default.into())
 }
@@ -324,8 +324,4 @@ async fn run(server: &mut PgConnection, statement: String) {
 /// Moves a test's clock.
 pub fn seconds(n: i64) -> SignedDuration {
     SignedDuration::from_secs(n)
-}
-
-pub fn timestamp(text: &str) -> Timestamp {
-    text.parse().unwrap()
 }

@@ -8,7 +8,7 @@ use std::{str::FromStr, time::Duration};
 
 use contract::TenantId;
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction,
+    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction,
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -68,8 +68,17 @@ impl Db {
         }
     }
 
-    pub fn connections(&self) -> (u32, usize) {
-        (self.pool.size(), self.pool.num_idle())
+    /// Open connections.
+    pub fn connections(&self) -> u32 {
+        self.pool.size()
+    }
+
+    /// Whether the role may be served with, asked of the database itself. Once at the start this is worth a connection of
+    /// its own: a pool would try again and again, and the reason would be lost.
+    pub async fn verify_role(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+        let mut conn = PgConnection::connect_with(options).await?;
+        refuse_role_above_row_security(&mut conn).await?;
+        conn.close().await
     }
 
     pub async fn close(&self) {

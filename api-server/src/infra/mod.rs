@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod db;
 pub mod redis;
+#[cfg(test)]
+mod tests;
 
 pub use clock::Clock;
 pub use db::{Db, TenantTx};

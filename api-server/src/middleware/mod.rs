@@ -23,6 +23,8 @@ mod rate_limit;
 mod scope;
 mod session;
 mod tenant;
+#[cfg(test)]
+mod tests;
 
 pub use scope::Scope;
 pub use session::bearer;

@@ -10,6 +10,8 @@ pub mod snapshot;
 pub mod source_dir;
 pub mod source_kube;
 mod tenants;
+#[cfg(test)]
+mod tests;
 
 pub use snapshot::TenantSnapshot;
 pub use tenants::{Found, Report, Tenants};

@@ -10,10 +10,16 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::{figures, process};
 use crate::app::App;
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get_health))
+}
+
+/// What belongs to a tenant's host.
+pub fn at_root() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(figures::get_metrics))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -25,15 +31,8 @@ pub struct HealthOut {
     /// Seconds since the start.
     #[schema(example = 3600.5)]
     uptime: f64,
-    memory: Memory,
+    memory: process::Memory,
     checks: Checks,
-}
-
-#[derive(Serialize, ToSchema)]
-pub struct Memory {
-    /// Resident bytes.
-    #[schema(example = 31_457_280)]
-    rss: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -63,16 +62,9 @@ async fn get_health(State(app): State<App>) -> Response {
         status: word(well),
         timestamp: now,
         uptime: now.duration_since(app.started_at).as_secs_f64(),
-        memory: Memory { rss: resident_bytes() },
+        memory: process::memory(),
         checks: Checks { database: word(database), redis: word(redis), external: word(external) },
     };
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(health)).into_response()
-}
-
-/// From `/proc`; 0 where there is none.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kb| kb.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }

@@ -1,0 +1,84 @@
+//! The OpenAPI document and the page that shows it, all of it from this binary.
+
+#[cfg(test)]
+mod tests;
+
+use axum::{
+    Router,
+    http::{HeaderValue, header},
+};
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::{
+    OpenApi as _,
+    openapi::{
+        Content, OpenApi, Ref, Response, ResponseBuilder, Server,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::{app::App, reply, router};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Tenantry API",
+        description = "Payments and identity for many tenants. The host of a request names the tenant.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(reply::ErrorBody)),
+    tags(
+        (name = "auth", description = "Prove who you are"),
+        (name = "users", description = "Who exists in a tenant"),
+        (name = "payments", description = "Move money in and out"),
+        (name = "service", description = "The service itself"),
+    ),
+)]
+struct Base;
+
+/// What the document has besides its routes.
+pub fn base() -> OpenApi {
+    Base::openapi()
+}
+
+/// Adds what belongs to all routes alike.
+pub fn finish(mut document: OpenApi) -> OpenApi {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("The access token of `POST /api/v1/auth/login`. A scope beside it names the permission that is asked for."))
+        .build();
+    document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    document.servers = Some(vec![Server::new("/")]);
+    for (path, item) in &mut document.paths.paths {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        for operation in operations.into_iter().flatten() {
+            let mut add = |status: &str, description| {
+                operation.responses.responses.entry(status.to_owned()).or_insert_with(|| error(description).into());
+            };
+            if operation.security.is_some() {
+                add("401", "Not signed in");
+            }
+            if path.starts_with(router::PREFIX) {
+                add("429", "More than a limit of the tenant allows: come again after `Retry-After`");
+                add("500", "Our fault; the request's id leads to the cause");
+            }
+        }
+    }
+    document
+}
+
+fn error(description: &str) -> Response {
+    let body = || Content::new(Some(Ref::from_schema_name("ErrorBody")));
+    ResponseBuilder::new().description(description).content("application/json", body()).build()
+}
+
+/// `/docs` and `/openapi.json`.
+pub fn pages() -> Router<App> {
+    // The page's own scripts, and the styles it sets on its elements; nothing from elsewhere.
+    const POLICY: HeaderValue = HeaderValue::from_static(
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'",
+    );
+    let page = Router::new().merge(SwaggerUi::new("/docs").url("/openapi.json", router::document()));
+    page.layer(SetResponseHeaderLayer::overriding(header::CONTENT_SECURITY_POLICY, POLICY))
+}

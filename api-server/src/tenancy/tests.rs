@@ -1,0 +1,170 @@
+use std::time::Duration;
+
+use contract::{Hostname, codec, tenant::TenantState};
+use http::StatusCode;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::{Found, cache::Cache, source_kube::start_from_cache};
+use crate::{management, testing::TestApp};
+
+fn found(tenant: &contract::TenantConfig) -> Found {
+    let document = codec::encode(tenant).unwrap();
+    Found { tenant: tenant.name.to_string(), revision: Some(document.revision.to_string()), text: document.text }
+}
+
+async fn manage(app: &TestApp, path: &str) -> (StatusCode, String) {
+    let request = http::Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
+    let response = management::router(app.app.clone()).oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 1_000_000).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn holder(app: &TestApp, host: &str) -> Option<String> {
+    app.app.tenants.by_host(host).map(|tenant| tenant.name.to_string())
+}
+
+#[tokio::test]
+async fn a_bad_document_changes_nothing_and_says_why() {
+    let app = TestApp::new().await;
+    let good = app.app.tenants.by_name("acme").unwrap().revision.clone();
+    let (mut misplaced, mut foreign) = (found(&app.tenant("beta")), app.tenant("acme"));
+    misplaced.tenant = "acme".into();
+    foreign.auth.signing_keys[0].key = app.tenant("beta").auth.signing_keys[0].key.clone();
+    let edited = found(&app.tenant("acme")).text.replace("acme.test", "evil.test");
+    let text = |text: &str| Found { tenant: "acme".into(), revision: Some("0123456789abcdef".into()), text: text.into() };
+    for (bad, reason) in [
+        (text(""), "not valid"),
+        (text("{}"), "missing field"),
+        (text(r#"{"contract":"v9","revision":"0123456789abcdef","tenant":{}}"#), "contract"),
+        (text(&edited), "edited by hand"),
+        (misplaced, "in the place of acme"),
+        (found(&foreign), "does not open for this tenant"),
+    ] {
+        assert!(!app.app.tenants.apply(&bad));
+        let report = app.app.tenants.report("acme").unwrap();
+        assert_eq!(report.revision.as_ref(), Some(&good));
+        let error = &report.rejected.as_ref().unwrap().error;
+        assert!(error.contains(reason), "{error}");
+        assert!(report.settles(bad.revision.as_deref().unwrap()));
+    }
+    assert_eq!(app.app.metrics.config_rejected.get(), 6);
+    assert_eq!(holder(&app, "acme.test").as_deref(), Some("acme"));
+
+    app.serve(&app.tenant("acme"));
+    assert!(app.app.tenants.report("acme").unwrap().rejected.is_none());
+}
+
+#[tokio::test]
+async fn a_host_goes_over_whichever_document_comes_first() {
+    let app = TestApp::new().await;
+    let host = |name: &str| vec![Hostname::new(name).unwrap()];
+    let mut beta = app.tenant("beta");
+    beta.hostnames = host("acme.test");
+    // The new holder's document arrives first: the old one keeps the host until it lets go.
+    app.serve(&beta);
+    assert_eq!(holder(&app, "acme.test").as_deref(), Some("acme"));
+    let mut acme = app.tenant("acme");
+    acme.hostnames = host("moved.test");
+    app.serve(&acme);
+    assert_eq!((holder(&app, "acme.test").as_deref(), holder(&app, "moved.test").as_deref()), (Some("beta"), Some("acme")));
+    app.app.tenants.remove("beta");
+    assert_eq!((holder(&app, "acme.test"), app.app.tenants.by_name("beta").is_none()), (None, true));
+}
+
+#[tokio::test]
+async fn a_complete_set_forgets_who_is_not_in_it() {
+    let app = TestApp::new().await;
+    assert!(!app.app.tenants.is_complete());
+    app.app.tenants.replace(&[found(&app.tenant("beta")), found(&app.tenant("gamma"))]);
+    assert!(app.app.tenants.is_complete());
+    assert_eq!((holder(&app, "acme.test"), holder(&app, "beta.test").as_deref()), (None, Some("beta")));
+    assert_eq!(app.app.metrics.tenants.get(), 2);
+}
+
+#[tokio::test]
+async fn a_caller_waits_for_a_revision_until_it_is_served_or_refused() {
+    let app = TestApp::new().await;
+    let mut next = app.tenant("acme");
+    next.state = TenantState::Suspended;
+    let next = found(&next);
+    let path = format!("/internal/config/acme?waitSeconds=30&revision={}", next.revision.as_deref().unwrap());
+    let waiting = manage(&app, &path);
+    let apply = async {
+        tokio::task::yield_now().await;
+        assert!(app.app.tenants.apply(&next));
+    };
+    let ((status, body), ()) = tokio::join!(waiting, apply);
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["tenant"], &body["rejected"]), (StatusCode::OK, &json!("acme"), &Value::Null));
+    assert_eq!(body["revision"].as_str(), next.revision.as_deref());
+
+    // Late: what is held then is told.
+    let (status, body) = manage(&app, "/internal/config/acme?waitSeconds=0&revision=ffffffffffffffff").await;
+    assert!(status == StatusCode::OK && body.contains(next.revision.as_deref().unwrap()));
+    assert_eq!(manage(&app, "/internal/config/nobody?revision=ffffffffffffffff").await.0, StatusCode::NOT_FOUND);
+    let (_, all) = manage(&app, "/internal/config").await;
+    let all: Value = serde_json::from_str(&all).unwrap();
+    assert_eq!(all["tenants"]["acme"]["revision"].as_str(), next.revision.as_deref());
+}
+
+#[tokio::test]
+async fn a_refusal_ends_the_wait_as_well() {
+    let app = TestApp::new().await;
+    let bad = Found { tenant: "beta".into(), revision: Some("0123456789abcdef".into()), text: "{}".into() };
+    assert!(!app.app.tenants.apply(&bad));
+    let asked = manage(&app, "/internal/config/beta?waitSeconds=30&revision=0123456789abcdef");
+    let (status, body) = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap();
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["rejected"]["revision"], &body["revision"]), (StatusCode::OK, &json!("0123456789abcdef"), &Value::Null));
+}
+
+#[tokio::test]
+async fn readiness_names_what_it_waits_for() {
+    let app = TestApp::new().await;
+    let (status, body) = manage(&app, "/readyz").await;
+    assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains("tenants"), "{body}");
+    app.app.tenants.replace(&[]);
+    assert_eq!(manage(&app, "/readyz").await, (StatusCode::OK, "ok\n".into()));
+    assert_eq!(manage(&app, "/livez").await.0, StatusCode::OK);
+    app.app.health.drain();
+    let (status, body) = manage(&app, "/readyz").await;
+    assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains("stopping"), "{body}");
+}
+
+#[tokio::test]
+async fn a_start_without_the_control_plane_serves_the_last_good_documents() {
+    let (app, folder) = (TestApp::empty().await, tempfile::tempdir().unwrap());
+    let cache = Cache::new(folder.path());
+    start_from_cache(&app.app, &cache).await;
+    assert!(!app.app.tenants.is_complete());
+    cache.replace(&[found(&app.tenant("acme"))]).unwrap();
+    start_from_cache(&app.app, &cache).await;
+    assert!(app.app.tenants.is_complete());
+    assert_eq!(holder(&app, "acme.test").as_deref(), Some("acme"));
+}
+
+#[tokio::test]
+async fn a_document_never_shows_its_credentials() {
+    let app = TestApp::new().await;
+    let text = found(&app.tenant("acme")).text;
+    assert!(!text.contains("PRIVATE KEY"));
+    assert!(!format!("{:?}", app.app.tenants.by_name("acme").unwrap()).contains("PRIVATE KEY"));
+}
+
+#[test]
+fn the_key_of_rfc_8037_has_the_thumbprint_of_rfc_8037() {
+    use contract::auth::{SigningAlgorithm, SigningKey};
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let private = hex::decode("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap();
+    let pem = contract::Secret::new(crate::testing::pkcs8_pem(&private));
+    let tenant = contract::TenantId::derive("test", "acme");
+    let key = contract::seal::SealingKey::new(&[1; 32]).unwrap().seal(tenant, "f", &pem).unwrap();
+    let key = SigningKey { id: "key".into(), algorithm: SigningAlgorithm::EdDSA, key };
+    let keys = super::keys::SigningKeys::compile(&[key], |_| Some(&pem)).unwrap();
+    assert_eq!(keys.signing().unwrap().0, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    let jwk = serde_json::to_value(&keys.jwks.keys[0]).unwrap();
+    assert_eq!(jwk["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+    assert_eq!((&jwk["kty"], &jwk["crv"], &jwk["use"], &jwk["alg"]), (&json!("OKP"), &json!("Ed25519"), &json!("sig"), &json!("EdDSA")));
+}
