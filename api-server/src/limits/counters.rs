@@ -50,30 +50,19 @@ pub async fn decide_in_redis(
         Some(now) => command.arg(now),
         None => command.arg(""),
     };
-    for Charge {
-        rate, cost, enforced, ..
-    } in charges
-    {
+    for Charge { rate, cost, enforced, .. } in charges {
         let kind = match rate.algorithm {
             Algorithm::FixedWindow => "F",
             Algorithm::SlidingWindow => "S",
             Algorithm::TokenBucket { .. } => "B",
         };
-        command
-            .arg(kind)
-            .arg(rate.limit)
-            .arg(rate.window_ms)
-            .arg(rate.quota())
-            .arg(cost)
-            .arg(u8::from(*enforced));
+        command.arg(kind).arg(rate.limit).arg(rate.window_ms).arg(rate.quota()).arg(cost).arg(u8::from(*enforced));
     }
     let numbers: Vec<u64> = tokio::time::timeout(DEADLINE, async {
         match redis.query(&command).await {
             // A restarted Redis has forgotten its scripts.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                redis
-                    .query::<String>(redis::cmd("SCRIPT").arg("LOAD").arg(include_str!("lua/decide.lua")))
-                    .await?;
+                redis.query::<String>(redis::cmd("SCRIPT").arg("LOAD").arg(include_str!("lua/decide.lua"))).await?;
                 redis.query(&command).await
             }
             answered => answered,
@@ -112,10 +101,7 @@ impl LocalCounters {
                 rate.decide(counted.spent.get(key).map(|(_, spent)| spent), *cost, now)
             })
             .collect();
-        let admitted = charges
-            .iter()
-            .zip(&decided)
-            .all(|(charge, (verdict, _))| verdict.allowed || !charge.enforced);
+        let admitted = charges.iter().zip(&decided).all(|(charge, (verdict, _))| verdict.allowed || !charge.enforced);
         let mut verdicts = Vec::with_capacity(charges.len());
         for (charge, (verdict, spent)) in charges.iter().zip(decided) {
             if admitted && verdict.allowed {

@@ -28,12 +28,7 @@ pub fn write(decision: &Decision<'_>, now: Timestamp, headers: &mut HeaderMap) {
         let comma = if policy.is_empty() { "" } else { ", " };
         let (name, quota, window) = (rate.name.as_str(), rate.rate.quota(), rate.rate.window_ms / 1_000);
         let _ = write!(policy, "{comma}\"{name}\";q={quota};w={window}");
-        let _ = write!(
-            current,
-            "{comma}\"{name}\";r={};t={}",
-            verdict.remaining,
-            seconds(verdict.reset_ms)
-        );
+        let _ = write!(current, "{comma}\"{name}\";r={};t={}", verdict.remaining, seconds(verdict.reset_ms));
     }
     for (name, text) in [(POLICY, policy), (CURRENT, current)] {
         // A name is `<policy>/<limit>`, of Kubernetes' letters; anything else is left out rather than quoted wrongly.

@@ -35,21 +35,12 @@ pub(super) struct Meters {
 
 impl LimitMetrics {
     pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "rate_limit_decisions",
-            "Decisions by limit and outcome",
-            self.decisions.clone(),
-        );
+        registry.register("rate_limit_decisions", "Decisions by limit and outcome", self.decisions.clone());
     }
 
     pub(super) fn of<'a>(&self, rate: &'a CompiledRate) -> &'a Meters {
         rate.meters.get_or_init(|| {
-            let counter = |outcome| {
-                self.decisions.get_or_create_owned(&Decided {
-                    limit: rate.name.clone(),
-                    outcome,
-                })
-            };
+            let counter = |outcome| self.decisions.get_or_create_owned(&Decided { limit: rate.name.clone(), outcome });
             Meters {
                 allowed: counter("allowed"),
                 limited: counter("limited"),

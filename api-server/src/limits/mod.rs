@@ -72,23 +72,14 @@ pub enum Outcome<'a> {
 
 impl RateLimiter {
     pub fn new(redis: Redis, clock: Clock, metrics: LimitMetrics) -> Self {
-        Self(Arc::new(Inner {
-            redis,
-            local: LocalCounters::default(),
-            clock,
-            metrics,
-            breaker: Breaker::new(),
-        }))
+        Self(Arc::new(Inner { redis, local: LocalCounters::default(), clock, metrics, breaker: Breaker::new() }))
     }
 
     /// Decides, and spends what the request costs if it may go ahead.
     pub async fn decide<'a>(&self, limits: &'a Limits, caller: &Caller<'_>) -> Decision<'a> {
         let (applied, charges) = limits.applying(caller);
         if charges.is_empty() {
-            return Decision {
-                outcome: Outcome::Admitted,
-                entries: vec![],
-            };
+            return Decision { outcome: Outcome::Admitted, entries: vec![] };
         }
         match self.count(&charges).await {
             Some(verdicts) => self.conclude(applied.into_iter().zip(verdicts), &charges),
@@ -121,10 +112,7 @@ impl RateLimiter {
         let closed =
             |a: &&Applied<'a>| a.limit.failure_mode == FailureMode::Closed && a.limit.mode == LimitMode::Enforce;
         if let Some(Applied { limit, .. }) = applied.iter().find(closed) {
-            return Decision {
-                outcome: Outcome::Unavailable { limit: &limit.name },
-                entries: vec![],
-            };
+            return Decision { outcome: Outcome::Unavailable { limit: &limit.name }, entries: vec![] };
         }
         let (applied, charges): (Vec<_>, Vec<_>) = applied
             .into_iter()
@@ -154,10 +142,7 @@ impl RateLimiter {
                 _ => 0,
             };
             if !verdict.allowed && verdict.retry_ms >= latest {
-                outcome = Outcome::Limited {
-                    limit: &applied.limit.name,
-                    retry_ms: verdict.retry_ms,
-                };
+                outcome = Outcome::Limited { limit: &applied.limit.name, retry_ms: verdict.retry_ms };
             }
             entries.push((applied, verdict));
         }
@@ -184,11 +169,7 @@ impl Breaker {
     const PAUSE_MS: u64 = 250;
 
     fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            failures: AtomicU32::new(0),
-            ask_again_at: AtomicU64::new(0),
-        }
+        Self { began: Instant::now(), failures: AtomicU32::new(0), ask_again_at: AtomicU64::new(0) }
     }
 
     fn closed(&self) -> bool {
@@ -197,10 +178,7 @@ impl Breaker {
         }
         let (now, ask_again_at) = (self.now_ms(), self.ask_again_at.load(Relaxed));
         now >= ask_again_at
-            && self
-                .ask_again_at
-                .compare_exchange(ask_again_at, now + Self::PAUSE_MS, Relaxed, Relaxed)
-                .is_ok()
+            && self.ask_again_at.compare_exchange(ask_again_at, now + Self::PAUSE_MS, Relaxed, Relaxed).is_ok()
     }
 
     fn succeeded(&self) {

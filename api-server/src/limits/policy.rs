@@ -80,19 +80,9 @@ pub struct Applied<'a> {
 
 impl Limits {
     pub fn compile(tenant: &TenantConfig) -> Self {
-        let quota = tenant
-            .quotas
-            .requests_per_day
-            .map(|limit| daily_quota(tenant.id, limit));
-        let limits = tenant
-            .limits
-            .iter()
-            .map(|limit| CompiledLimit::compile(tenant.id, limit))
-            .chain(quota);
-        Self {
-            tenant: tenant.id,
-            limits: limits.collect(),
-        }
+        let quota = tenant.quotas.requests_per_day.map(|limit| daily_quota(tenant.id, limit));
+        let limits = tenant.limits.iter().map(|limit| CompiledLimit::compile(tenant.id, limit)).chain(quota);
+        Self { tenant: tenant.id, limits: limits.collect() }
     }
 
     pub fn tenant(&self) -> TenantId {
@@ -107,11 +97,7 @@ impl Limits {
         let mut charges = Vec::with_capacity(self.limits.len());
         for limit in self.limits.iter().filter(|limit| limit.matches(caller.method, path)) {
             // One that cannot be evaluated counts as true: a mistake in a condition must not lift the limit.
-            if !limit
-                .when
-                .iter()
-                .all(|condition| condition.holds(&facts) != Some(false))
-            {
+            if !limit.when.iter().all(|condition| condition.holds(&facts) != Some(false)) {
                 continue;
             }
             let suffix = limit.counted_by(caller);
@@ -144,16 +130,8 @@ impl CompiledLimit {
                 }
             };
             CompiledRate {
-                rate: Rate {
-                    algorithm,
-                    limit: allowed,
-                    window_ms: seconds * 1_000,
-                },
-                name: if limit.rates.len() == 1 {
-                    limit.name.clone()
-                } else {
-                    format!("{}/{seconds}s", limit.name)
-                },
+                rate: Rate { algorithm, limit: allowed, window_ms: seconds * 1_000 },
+                name: if limit.rates.len() == 1 { limit.name.clone() } else { format!("{}/{seconds}s", limit.name) },
                 key: format!("limit:{{{tenant}}}:{}:{letter}{seconds}", limit.name),
                 meters: OnceLock::new(),
             }
@@ -161,11 +139,7 @@ impl CompiledLimit {
         Self {
             name: limit.name.clone(),
             methods: limit.methods.iter().map(|method| method.to_ascii_uppercase()).collect(),
-            paths: limit
-                .paths
-                .iter()
-                .map(|path| (path.kind, canonical(&path.value).to_owned()))
-                .collect(),
+            paths: limit.paths.iter().map(|path| (path.kind, canonical(&path.value).to_owned())).collect(),
             when: limit.when.iter().map(|source| Condition::compile(source)).collect(),
             counters: limit.counters.clone(),
             rates: rates.collect(),
@@ -177,11 +151,7 @@ impl CompiledLimit {
 
     fn matches(&self, method: &Method, path: &str) -> bool {
         (self.methods.is_empty() || self.methods.iter().any(|wanted| wanted == method.as_str()))
-            && (self.paths.is_empty()
-                || self
-                    .paths
-                    .iter()
-                    .any(|(kind, wanted)| matches_path(*kind, wanted, path)))
+            && (self.paths.is_empty() || self.paths.iter().any(|(kind, wanted)| matches_path(*kind, wanted, path)))
     }
 
     /// The end of the key: one counter for each combination of values.
@@ -211,11 +181,7 @@ impl CompiledLimit {
 /// `Tenant.spec.quotas.requestsPerDay`, as the limit that it is.
 fn daily_quota(tenant: TenantId, limit: u64) -> CompiledLimit {
     const NAME: &str = "quota/requests-per-day";
-    let rate = Rate {
-        algorithm: Algorithm::FixedWindow,
-        limit,
-        window_ms: 86_400_000,
-    };
+    let rate = Rate { algorithm: Algorithm::FixedWindow, limit, window_ms: 86_400_000 };
     CompiledLimit {
         name: NAME.to_owned(),
         methods: vec![],
@@ -242,9 +208,9 @@ fn canonical(path: &str) -> &str {
 fn matches_path(kind: PathMatchKind, wanted: &str, path: &str) -> bool {
     match kind {
         PathMatchKind::Exact => path == wanted,
-        PathMatchKind::PathPrefix => path
-            .strip_prefix(wanted)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        PathMatchKind::PathPrefix => {
+            path.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
     }
 }
 
@@ -258,12 +224,13 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use PathMatchKind::{Exact, PathPrefix};
+
     use super::*;
 
     #[test]
     fn a_prefix_ends_at_a_segment_and_means_the_alias_too() {
         let matches = |kind, wanted: &str, path: &str| matches_path(kind, canonical(wanted), canonical(path));
-        use PathMatchKind::{Exact, PathPrefix};
         for path in ["/api/v1/auth/login", "/api/auth/login", "/api/v1/auth", "/api/auth/"] {
             assert!(matches(PathPrefix, "/auth", path), "{path}");
             assert!(matches(PathPrefix, "/api/v1/auth/", path), "{path}");

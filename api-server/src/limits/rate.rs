@@ -78,10 +78,7 @@ impl Rate {
         // A clock that was set back must not make a window longer than it is.
         let reset_ms = (start + self.window_ms).saturating_sub(now).min(self.window_ms);
         let total = count.saturating_add(cost);
-        (
-            self.counted(total, cost, reset_ms, reset_ms),
-            Spent::Fixed { start, count: total },
-        )
+        (self.counted(total, cost, reset_ms, reset_ms), Spent::Fixed { start, count: total })
     }
 
     fn sliding(&self, spent: Option<&Spent>, cost: u64, now: u64) -> (Verdict, Spent) {
@@ -99,12 +96,7 @@ impl Rate {
             excess = excess.saturating_sub(*count);
             (excess == 0).then(|| forgotten_in(*slice))
         });
-        let verdict = self.counted(
-            total,
-            cost,
-            forgotten_in(newest),
-            retry_ms.unwrap_or(forgotten_in(newest)),
-        );
+        let verdict = self.counted(total, cost, forgotten_in(newest), retry_ms.unwrap_or(forgotten_in(newest)));
         match slices.last_mut() {
             Some((slice, count)) if *slice == newest => *count += cost,
             _ => slices.push((newest, cost)),
@@ -114,12 +106,7 @@ impl Rate {
 
     fn counted(&self, total: u64, cost: u64, reset_ms: u64, retry_ms: u64) -> Verdict {
         match self.limit.checked_sub(total) {
-            Some(remaining) => Verdict {
-                allowed: true,
-                remaining,
-                reset_ms,
-                retry_ms: 0,
-            },
+            Some(remaining) => Verdict { allowed: true, remaining, reset_ms, retry_ms: 0 },
             None => Verdict {
                 allowed: false,
                 remaining: self.limit.saturating_sub(total - cost),
@@ -140,23 +127,13 @@ impl Rate {
         };
         let (before, capacity) = (level.saturating_sub(drained), burst.saturating_mul(self.window_ms));
         let after = before.saturating_add(cost.saturating_mul(self.window_ms));
-        let verdict = match capacity.checked_sub(after) {
-            Some(room) => Verdict {
-                allowed: true,
-                remaining: room / self.window_ms,
-                reset_ms: after.div_ceil(self.limit),
-                retry_ms: 0,
-            },
-            None => {
-                let retry_ms = (after - capacity).div_ceil(self.limit);
-                let remaining = capacity.saturating_sub(before) / self.window_ms;
-                Verdict {
-                    allowed: false,
-                    remaining,
-                    reset_ms: retry_ms,
-                    retry_ms,
-                }
-            }
+        let verdict = if after <= capacity {
+            let remaining = (capacity - after) / self.window_ms;
+            Verdict { allowed: true, remaining, reset_ms: after.div_ceil(self.limit), retry_ms: 0 }
+        } else {
+            let remaining = capacity.saturating_sub(before) / self.window_ms;
+            let retry_ms = (after - capacity).div_ceil(self.limit);
+            Verdict { allowed: false, remaining, reset_ms: retry_ms, retry_ms }
         };
         (verdict, Spent::Bucket { level: after, at })
     }
@@ -191,53 +168,23 @@ mod tests {
 
     #[test]
     fn a_fixed_window_begins_with_its_first_request_and_ends_whole() {
-        let rate = Rate {
-            algorithm: Algorithm::FixedWindow,
-            limit: 2,
-            window_ms: 1_000,
-        };
+        let rate = Rate { algorithm: Algorithm::FixedWindow, limit: 2, window_ms: 1_000 };
         let mut spent = None;
         assert_eq!(
             spend(&rate, &mut spent, 700),
-            Verdict {
-                allowed: true,
-                remaining: 1,
-                reset_ms: 1_000,
-                retry_ms: 0
-            }
+            Verdict { allowed: true, remaining: 1, reset_ms: 1_000, retry_ms: 0 }
         );
-        assert_eq!(
-            spend(&rate, &mut spent, 900),
-            Verdict {
-                allowed: true,
-                remaining: 0,
-                reset_ms: 800,
-                retry_ms: 0
-            }
-        );
+        assert_eq!(spend(&rate, &mut spent, 900), Verdict { allowed: true, remaining: 0, reset_ms: 800, retry_ms: 0 });
         assert_eq!(
             spend(&rate, &mut spent, 1_500),
-            Verdict {
-                allowed: false,
-                remaining: 0,
-                reset_ms: 200,
-                retry_ms: 200
-            }
+            Verdict { allowed: false, remaining: 0, reset_ms: 200, retry_ms: 200 }
         );
-        assert_eq!(
-            spend(&rate, &mut spent, 1_700).remaining,
-            1,
-            "the next window begins with the next request"
-        );
+        assert_eq!(spend(&rate, &mut spent, 1_700).remaining, 1, "the next window begins with the next request");
     }
 
     #[test]
     fn no_span_of_a_sliding_window_holds_more_than_the_limit() {
-        let rate = Rate {
-            algorithm: Algorithm::SlidingWindow,
-            limit: 5,
-            window_ms: 1_600,
-        };
+        let rate = Rate { algorithm: Algorithm::SlidingWindow, limit: 5, window_ms: 1_600 };
         let (mut spent, mut admitted) = (None, Vec::new());
         for now in (10_000..20_000).step_by(37) {
             if spend(&rate, &mut spent, now).allowed {
@@ -247,85 +194,42 @@ mod tests {
         for pair in admitted.windows(6) {
             assert!(pair[5] - pair[0] >= 1_600, "six within one window: {pair:?}");
         }
-        assert!(
-            admitted.len() >= 25,
-            "10 s hold six windows of five, with one slice lost at each: {}",
-            admitted.len()
-        );
+        assert!(admitted.len() >= 25, "10 s hold six windows of five, with one slice lost at each: {}", admitted.len());
     }
 
     #[test]
     fn retry_is_the_first_moment_at_which_it_is_allowed() {
-        for algorithm in [
-            Algorithm::FixedWindow,
-            Algorithm::SlidingWindow,
-            Algorithm::TokenBucket { burst: 3 },
-        ] {
-            let rate = Rate {
-                algorithm,
-                limit: 3,
-                window_ms: 1_000,
-            };
+        for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket { burst: 3 }] {
+            let rate = Rate { algorithm, limit: 3, window_ms: 1_000 };
             let mut spent = None;
             for now in [5_000, 5_210, 5_390] {
                 assert!(spend(&rate, &mut spent, now).allowed);
             }
             let refused = spend(&rate, &mut spent, 5_400);
-            let refused = if refused.allowed {
-                spend(&rate, &mut spent, 5_400)
-            } else {
-                refused
-            };
+            let refused = if refused.allowed { spend(&rate, &mut spent, 5_400) } else { refused };
             assert!(!refused.allowed, "{algorithm:?}");
-            assert!(
-                !rate.decide(spent.as_ref(), 1, 5_400 + refused.retry_ms - 1).0.allowed,
-                "{algorithm:?}: too late"
-            );
-            assert!(
-                rate.decide(spent.as_ref(), 1, 5_400 + refused.retry_ms).0.allowed,
-                "{algorithm:?}: too early"
-            );
+            assert!(!rate.decide(spent.as_ref(), 1, 5_400 + refused.retry_ms - 1).0.allowed, "{algorithm:?}: too late");
+            assert!(rate.decide(spent.as_ref(), 1, 5_400 + refused.retry_ms).0.allowed, "{algorithm:?}: too early");
         }
     }
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_evenly() {
-        let rate = Rate {
-            algorithm: Algorithm::TokenBucket { burst: 4 },
-            limit: 7,
-            window_ms: 1_000,
-        };
+        let rate = Rate { algorithm: Algorithm::TokenBucket { burst: 4 }, limit: 7, window_ms: 1_000 };
         let mut spent = None;
-        let admitted = (0..10_000)
-            .filter(|ms| spend(&rate, &mut spent, 1_000_000 + ms).allowed)
-            .count();
-        assert_eq!(
-            admitted,
-            4 + 69,
-            "burst + 7/s for 9.999 s, with nothing lost to rounding"
-        );
+        let admitted = (0..10_000).filter(|ms| spend(&rate, &mut spent, 1_000_000 + ms).allowed).count();
+        assert_eq!(admitted, 4 + 69, "burst + 7/s for 9.999 s, with nothing lost to rounding");
     }
 
     #[test]
     fn a_clock_set_back_gives_nothing_away() {
-        for algorithm in [
-            Algorithm::FixedWindow,
-            Algorithm::SlidingWindow,
-            Algorithm::TokenBucket { burst: 2 },
-        ] {
-            let rate = Rate {
-                algorithm,
-                limit: 2,
-                window_ms: 1_000,
-            };
+        for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket { burst: 2 }] {
+            let rate = Rate { algorithm, limit: 2, window_ms: 1_000 };
             let mut spent = None;
             assert!(spend(&rate, &mut spent, 50_000).allowed);
             assert!(spend(&rate, &mut spent, 49_000).allowed);
             let refused = spend(&rate, &mut spent, 49_000);
-            assert!(
-                !refused.allowed && refused.retry_ms <= 2_100,
-                "{algorithm:?}: {refused:?}"
-            );
+            assert!(!refused.allowed && refused.retry_ms <= 2_100, "{algorithm:?}: {refused:?}");
         }
     }
 }

@@ -54,23 +54,10 @@ promises! {
 }
 
 const T: u64 = 1_700_000_000_000;
-const KINDS: [Algorithm; 3] = [
-    Algorithm::FixedWindow,
-    Algorithm::SlidingWindow,
-    Algorithm::TokenBucket { burst: 5 },
-];
+const KINDS: [Algorithm; 3] = [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket { burst: 5 }];
 
 fn charge(key: &str, algorithm: Algorithm, limit: u64) -> Charge {
-    Charge {
-        key: format!("{{t}}:{key}"),
-        rate: Rate {
-            algorithm,
-            limit,
-            window_ms: 60_000,
-        },
-        cost: 1,
-        enforced: true,
-    }
+    Charge { key: format!("{{t}}:{key}"), rate: Rate { algorithm, limit, window_ms: 60_000 }, cost: 1, enforced: true }
 }
 
 async fn each_algorithm_admits_exactly_its_limit(store: &Store) {
@@ -84,10 +71,7 @@ async fn each_algorithm_admits_exactly_its_limit(store: &Store) {
             );
         }
         let verdict = store.decide(&charges, T).await[0];
-        assert!(
-            !verdict.allowed && verdict.remaining == 0 && verdict.retry_ms > 0,
-            "{algorithm:?}: {verdict:?}"
-        );
+        assert!(!verdict.allowed && verdict.remaining == 0 && verdict.retry_ms > 0, "{algorithm:?}: {verdict:?}");
     }
 }
 
@@ -102,41 +86,21 @@ async fn a_refused_request_spends_nothing_anywhere(store: &Store) {
             let verdicts = store.decide(&[wide.clone(), narrow.clone()], T).await;
             assert!(verdicts[0].allowed && !verdicts[1].allowed);
         }
-        assert_eq!(
-            store.decide(&[wide], T).await[0].remaining,
-            3,
-            "{algorithm:?}: two were admitted of five"
-        );
+        assert_eq!(store.decide(&[wide], T).await[0].remaining, 3, "{algorithm:?}: two were admitted of five");
     }
 }
 
 async fn a_limit_that_only_watches_refuses_nobody(store: &Store) {
-    let (real, watching) = (
-        charge("real", Algorithm::FixedWindow, 3),
-        charge("shadow", Algorithm::FixedWindow, 1),
-    );
-    let charges = [
-        real,
-        Charge {
-            enforced: false,
-            ..watching
-        },
-    ];
-    let verdicts = [
-        store.decide(&charges, T).await,
-        store.decide(&charges, T).await,
-        store.decide(&charges, T).await,
-    ];
+    let (real, watching) = (charge("real", Algorithm::FixedWindow, 3), charge("shadow", Algorithm::FixedWindow, 1));
+    let charges = [real, Charge { enforced: false, ..watching }];
+    let verdicts = [store.decide(&charges, T).await, store.decide(&charges, T).await, store.decide(&charges, T).await];
     assert_eq!(verdicts.each_ref().map(|v| v[0].allowed), [true; 3]);
     assert_eq!(verdicts.each_ref().map(|v| v[1].allowed), [true, false, false]);
 }
 
 async fn a_request_may_cost_more_than_one(store: &Store) {
     for (index, algorithm) in KINDS.into_iter().enumerate() {
-        let charges = [Charge {
-            cost: 2,
-            ..charge(&format!("dear{index}"), algorithm, 5)
-        }];
+        let charges = [Charge { cost: 2, ..charge(&format!("dear{index}"), algorithm, 5) }];
         let mut allowed = 0;
         for _ in 0..5 {
             allowed += u32::from(store.decide(&charges, T).await[0].allowed);
@@ -167,40 +131,22 @@ async fn redis_and_the_process_agree_on_every_request() {
         let count = random.random_range(1..4);
         let charges: Vec<Charge> = (0..count)
             .map(|_| {
-                let (kind, limit, window) = (
-                    random.random_range(0..3),
-                    random.random_range(1..8),
-                    random.random_range(1..5),
-                );
+                let (kind, limit, window) =
+                    (random.random_range(0..3), random.random_range(1..8), random.random_range(1..5));
                 let algorithm = match kind {
                     0 => Algorithm::FixedWindow,
                     1 => Algorithm::SlidingWindow,
-                    _ => Algorithm::TokenBucket {
-                        burst: random.random_range(1..8),
-                    },
+                    _ => Algorithm::TokenBucket { burst: random.random_range(1..8) },
                 };
                 let key = format!("{{t}}:{kind}:{limit}:{window}");
-                let rate = Rate {
-                    algorithm,
-                    limit,
-                    window_ms: window * 700,
-                };
-                Charge {
-                    key,
-                    rate,
-                    cost: random.random_range(1..3),
-                    enforced: random.random_bool(0.8),
-                }
+                let rate = Rate { algorithm, limit, window_ms: window * 700 };
+                Charge { key, rate, cost: random.random_range(1..3), enforced: random.random_bool(0.8) }
             })
             .collect();
         // One request never names a counter twice.
         let unique: HashMap<&str, &Charge> = charges.iter().map(|charge| (charge.key.as_str(), charge)).collect();
         let charges: Vec<Charge> = unique.into_values().cloned().collect();
-        assert_eq!(
-            redis.decide(&charges, now).await,
-            local.decide(&charges, now).await,
-            "step {step}: {charges:?}"
-        );
+        assert_eq!(redis.decide(&charges, now).await, local.decide(&charges, now).await, "step {step}: {charges:?}");
     }
 }
 
@@ -214,10 +160,7 @@ fn limit(name: &str, allowed: u32, counters: &[Counter]) -> Limit {
         paths: vec![],
         when: vec![],
         counters: counters.to_vec(),
-        rates: vec![NamedRate {
-            limit: number(allowed),
-            window_seconds: number(3_600),
-        }],
+        rates: vec![NamedRate { limit: number(allowed), window_seconds: number(3_600) }],
         algorithm: Named::FixedWindow,
         burst: None,
         cost: number(1),
@@ -245,15 +188,7 @@ async fn ask<'a>(limiter: &RateLimiter, limits: &'a Limits, path: &str, user: Op
     limiter
         .decide(
             limits,
-            &Caller {
-                method: &method,
-                path,
-                user,
-                api_key: None,
-                address,
-                headers: &headers,
-                facts: &facts,
-            },
+            &Caller { method: &method, path, user, api_key: None, address, headers: &headers, facts: &facts },
         )
         .await
 }
@@ -266,11 +201,8 @@ fn admitted(decision: &Decision<'_>) -> bool {
 async fn three_replicas_together_admit_exactly_the_limit() {
     let redis = redis();
     for algorithm in [Named::FixedWindow, Named::SlidingWindow, Named::TokenBucket] {
-        let closed = Limit {
-            algorithm,
-            failure_mode: FailureMode::Closed,
-            ..limit("api/all", 100, &[Counter::Tenant])
-        };
+        let closed =
+            Limit { algorithm, failure_mode: FailureMode::Closed, ..limit("api/all", 100, &[Counter::Tenant]) };
         let limits = Arc::new(limits(vec![closed]));
         let replicas = [limiter(&redis), limiter(&redis), limiter(&redis)];
         let callers = (0..24).map(|n| {
@@ -312,30 +244,18 @@ async fn a_user_is_counted_alone_and_nobody_by_address() {
 #[tokio::test]
 async fn stacked_limits_all_hold_and_the_one_that_is_used_up_is_named() {
     let login = Limit {
-        paths: vec![PathMatch {
-            kind: PathMatchKind::PathPrefix,
-            value: "/auth".into(),
-        }],
+        paths: vec![PathMatch { kind: PathMatchKind::PathPrefix, value: "/auth".into() }],
         methods: vec!["POST".into()],
         ..limit("auth/login", 2, &[Counter::SourceIp])
     };
-    let (limiter, limits) = (
-        limiter(&redis()),
-        limits(vec![login, limit("api/all", 100, &[Counter::Tenant])]),
-    );
+    let (limiter, limits) = (limiter(&redis()), limits(vec![login, limit("api/all", 100, &[Counter::Tenant])]));
     for _ in 0..2 {
         assert!(admitted(&ask(&limiter, &limits, "/api/v1/auth/login", None).await));
     }
     // The alias is no way around.
     let refused = ask(&limiter, &limits, "/api/auth/login", None).await;
     assert!(
-        matches!(
-            refused.outcome,
-            Outcome::Limited {
-                limit: "auth/login",
-                retry_ms: 3_500_000..=3_600_000
-            }
-        ),
+        matches!(refused.outcome, Outcome::Limited { limit: "auth/login", retry_ms: 3_500_000..=3_600_000 }),
         "{refused:?}"
     );
     let elsewhere = ask(&limiter, &limits, "/api/v1/authors", None).await;
@@ -345,23 +265,11 @@ async fn stacked_limits_all_hold_and_the_one_that_is_used_up_is_named() {
 
 #[tokio::test]
 async fn a_condition_narrows_a_limit_and_a_broken_one_does_not_lift_it() {
-    let when = |source: &str| Limit {
-        when: vec![source.to_owned()],
-        ..limit(source, 1, &[Counter::Tenant])
-    };
-    let conditions = [
-        "request.path == '/a'",
-        "request.method == 'GET'",
-        "request.moon == 'full'",
-        "1 +",
-    ];
+    let when = |source: &str| Limit { when: vec![source.to_owned()], ..limit(source, 1, &[Counter::Tenant]) };
+    let conditions = ["request.path == '/a'", "request.method == 'GET'", "request.moon == 'full'", "1 +"];
     let (limiter, limits) = (limiter(&redis()), limits(conditions.map(when).to_vec()));
     let decision = ask(&limiter, &limits, "/api/v1/a", None).await;
-    let applied: Vec<_> = decision
-        .entries
-        .iter()
-        .map(|(applied, _)| applied.limit.name.as_str())
-        .collect();
+    let applied: Vec<_> = decision.entries.iter().map(|(applied, _)| applied.limit.name.as_str()).collect();
     assert_eq!(applied, [conditions[0], conditions[2], conditions[3]]);
 }
 
@@ -395,17 +303,8 @@ async fn without_redis_each_limit_does_what_it_is_told() {
     let silent = format!("redis://{}", silent.local_addr().unwrap());
     for url in ["redis://127.0.0.1:1", &silent] {
         let limiter = limiter(&Redis::lazy(url, "").unwrap());
-        let with = |failure_mode| {
-            limits(vec![Limit {
-                failure_mode,
-                ..limit("api/all", 2, &[Counter::Tenant])
-            }])
-        };
-        let (open, closed, local) = (
-            with(FailureMode::Open),
-            with(FailureMode::Closed),
-            with(FailureMode::Local),
-        );
+        let with = |failure_mode| limits(vec![Limit { failure_mode, ..limit("api/all", 2, &[Counter::Tenant]) }]);
+        let (open, closed, local) = (with(FailureMode::Open), with(FailureMode::Closed), with(FailureMode::Local));
         let began = Instant::now();
         for n in 0..50 {
             assert!(admitted(&ask(&limiter, &open, "/api/x", None).await));
@@ -413,10 +312,7 @@ async fn without_redis_each_limit_does_what_it_is_told() {
             assert!(matches!(refused.outcome, Outcome::Unavailable { limit: "api/all" }));
             assert_eq!(admitted(&ask(&limiter, &local, "/api/x", None).await), n < 2);
         }
-        assert!(
-            began.elapsed().as_secs() < 5,
-            "150 requests did not each wait out the deadline"
-        );
+        assert!(began.elapsed().as_secs() < 5, "150 requests did not each wait out the deadline");
     }
 }
 
@@ -424,10 +320,7 @@ async fn without_redis_each_limit_does_what_it_is_told() {
 async fn the_headers_of_both_families_tell_the_tightest_limit() {
     let (limiter, limits) = (
         limiter(&redis()),
-        limits(vec![
-            limit("api/all", 9, &[Counter::Tenant]),
-            limit("auth/login", 1, &[Counter::User]),
-        ]),
+        limits(vec![limit("api/all", 9, &[Counter::Tenant]), limit("auth/login", 1, &[Counter::User])]),
     );
     let now = Timestamp::from_second(1_700_000_000).unwrap();
     let mut answers = vec![];
@@ -436,31 +329,16 @@ async fn the_headers_of_both_families_tell_the_tightest_limit() {
         super::headers::write(&ask(&limiter, &limits, "/api/x", None).await, now, &mut headers);
         answers.push(headers);
     }
-    let [admitted, refused] = answers.as_slice() else {
-        panic!("two answers")
-    };
+    let [admitted, refused] = answers.as_slice() else { panic!("two answers") };
+    assert_eq!(admitted["ratelimit-policy"], "\"api/all\";q=9;w=3600, \"auth/login\";q=1;w=3600");
+    assert_eq!(admitted["ratelimit"], "\"api/all\";r=8;t=3600, \"auth/login\";r=0;t=3600");
     assert_eq!(
-        admitted["ratelimit-policy"],
-        "\"api/all\";q=9;w=3600, \"auth/login\";q=1;w=3600"
-    );
-    assert_eq!(
-        admitted["ratelimit"],
-        "\"api/all\";r=8;t=3600, \"auth/login\";r=0;t=3600"
-    );
-    assert_eq!(
-        (
-            &admitted["ratelimit-limit"],
-            &admitted["ratelimit-remaining"],
-            &admitted["ratelimit-reset"]
-        ),
+        (&admitted["ratelimit-limit"], &admitted["ratelimit-remaining"], &admitted["ratelimit-reset"]),
         (&"1".parse().unwrap(), &"0".parse().unwrap(), &"3600".parse().unwrap())
     );
     assert_eq!(admitted["x-ratelimit-reset"], "1700003600");
     assert!(!admitted.contains_key("retry-after"));
     assert_eq!(refused["retry-after"], "3600");
     assert_eq!(refused["x-ratelimit-remaining"], "0");
-    assert_eq!(
-        refused["ratelimit"],
-        "\"api/all\";r=8;t=3600, \"auth/login\";r=0;t=3600"
-    );
+    assert_eq!(refused["ratelimit"], "\"api/all\";r=8;t=3600, \"auth/login\";r=0;t=3600");
 }

@@ -30,9 +30,7 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(list_payments, create_payment))
-        .routes(routes!(get_payment, cancel_payment))
+    OpenApiRouter::new().routes(routes!(list_payments, create_payment)).routes(routes!(get_payment, cancel_payment))
 }
 
 const CREATE: &str = "POST /payments";
@@ -112,10 +110,7 @@ impl<'a> From<&'a Payment> for PaymentOut<'a> {
             description: payment.description.as_deref(),
             provider: &payment.provider,
             checkout_url: payment.checkout_url.as_deref(),
-            failure: payment.failure.as_ref().map(|f| FailureOut {
-                code: &f.code,
-                message: &f.message,
-            }),
+            failure: payment.failure.as_ref().map(|f| FailureOut { code: &f.code, message: &f.message }),
             created_at: payment.created_at,
             updated_at: payment.updated_at,
             created_at_alias: payment.created_at,
@@ -171,10 +166,7 @@ async fn create_payment(
     });
     let created = app.payments.create(tenant, user.id, wish, claimant, show).await?;
     let mut reply = Reply::created(created.body);
-    if let Some(Ok(location)) = created
-        .id
-        .map(|id| HeaderValue::try_from(format!("/api/v1/payments/{id}")))
-    {
+    if let Some(Ok(location)) = created.id.map(|id| HeaderValue::try_from(format!("/api/v1/payments/{id}"))) {
         reply = reply.with_header(header::LOCATION, location);
     }
     if created.replayed {
@@ -186,10 +178,7 @@ async fn create_payment(
 impl NewPayment {
     fn into_wish(self, tenant: &TenantSnapshot) -> Result<Wish, ApiError> {
         let mut violations = Violations::default();
-        let description = self
-            .description
-            .map(|text| text.trim().to_owned())
-            .filter(|text| !text.is_empty());
+        let description = self.description.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         if let Some(text) = &description {
             violations.require(
                 text.chars().count() <= MAX_DESCRIPTION,
@@ -208,11 +197,8 @@ impl NewPayment {
             .map_err(|error| Detail::new("currency", "INVALID", error.to_string()));
         let money = currency.and_then(|currency| {
             Money::new(self.amount.0, currency).map_err(|error| {
-                let field = if matches!(error, super::money::MoneyError::UnknownCurrency(_)) {
-                    "currency"
-                } else {
-                    "amount"
-                };
+                let field =
+                    if matches!(error, super::money::MoneyError::UnknownCurrency(_)) { "currency" } else { "amount" };
                 Detail::new(field, "INVALID", error.to_string())
             })
         });
@@ -221,19 +207,11 @@ impl NewPayment {
         match (money, return_url) {
             (Ok(money), Some(return_url)) => {
                 violations.into_result()?;
-                Ok(Wish {
-                    money,
-                    kind: self.kind,
-                    description,
-                    return_url,
-                })
+                Ok(Wish { money, kind: self.kind, description, return_url })
             }
             (Err(detail), _) => {
                 violations.add(detail);
-                Err(violations
-                    .into_result()
-                    .err()
-                    .unwrap_or_else(|| ApiError::internal("a violation was lost")))
+                Err(violations.into_result().err().unwrap_or_else(|| ApiError::internal("a violation was lost")))
             }
             (Ok(_), None) => Err(ApiError::unprocessable(
                 "The tenant has neither a frontend nor a hostname to send the payer back to: set spec.branding.frontendUrl",
@@ -265,11 +243,7 @@ impl TryFrom<PaymentFilter> for Filter {
             let parsed = text.map(|text| text.parse::<T>()).transpose();
             parsed.map_err(|error| ApiError::validation(vec![Detail::new(field, "INVALID", error.to_string())]))
         }
-        Ok(Self {
-            user: None,
-            status: word("status", filter.status)?,
-            kind: word("type", filter.r#type)?,
-        })
+        Ok(Self { user: None, status: word("status", filter.status)?, kind: word("type", filter.r#type)? })
     }
 }
 
@@ -296,11 +270,7 @@ async fn list_payments(
     Query(filter): Query<PaymentFilter>,
 ) -> Answer<Vec<Box<RawValue>>> {
     let (payments, pagination) = app.payments.list(&tenant, &user, filter.try_into()?, &page).await?;
-    let shown = payments
-        .iter()
-        .map(show)
-        .collect::<Result<_, _>>()
-        .map_err(PaymentsError::from)?;
+    let shown = payments.iter().map(show).collect::<Result<_, _>>().map_err(PaymentsError::from)?;
     Ok(Reply::ok(shown).with_pagination(pagination))
 }
 
@@ -401,9 +371,7 @@ fn provider_error(payment: Uuid, error: ProviderError) -> ApiError {
         ProviderError::Unavailable(_) => {
             let message =
                 "The payment provider does not answer: repeat the request, with the same Idempotency-Key if it had one";
-            let error = ApiError::unavailable(message, 5)
-                .with_code("PROVIDER_UNAVAILABLE")
-                .with_cause(&error);
+            let error = ApiError::unavailable(message, 5).with_code("PROVIDER_UNAVAILABLE").with_cause(&error);
             error.with_details(vec![of("PENDING")])
         }
         ProviderError::Account(_) => {

@@ -63,12 +63,7 @@ pub enum ClaimError {
 impl Claimant {
     pub fn new(user: UserId, operation: &'static str, key: String, asked_for: &impl serde::Serialize) -> Self {
         let canonical = serde_json::to_vec(asked_for).unwrap_or_default();
-        Self {
-            user,
-            operation,
-            key,
-            fingerprint: Sha256::digest(canonical).into(),
-        }
+        Self { user, operation, key, fingerprint: Sha256::digest(canonical).into() }
     }
 }
 
@@ -80,12 +75,7 @@ pub async fn claim(
     now: Timestamp,
     lease: SignedDuration,
 ) -> Result<Claim, ClaimError> {
-    let Claimant {
-        user,
-        operation,
-        key,
-        fingerprint,
-    } = claimant;
+    let Claimant { user, operation, key, fingerprint } = claimant;
     let tenant = tx.tenant().as_uuid();
     // Two at once: the second waits here for the first to commit, and then finds its row.
     let inserted = sqlx::query!(
@@ -124,10 +114,7 @@ pub async fn claim(
         return Err(ClaimError::Reused);
     }
     if let (Some(status), Some(body)) = (row.status, row.body) {
-        return Ok(Claim::Answered(Stored {
-            status: u16::try_from(status).unwrap_or(200),
-            body,
-        }));
+        return Ok(Claim::Answered(Stored { status: u16::try_from(status).unwrap_or(200), body }));
     }
     if row.locked_until.to_jiff() > now {
         return Err(ClaimError::InProgress);
@@ -186,11 +173,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
             Ok(Self(Some(key.to_owned())))
         } else {
             let message = "use 1 to 255 visible ASCII characters, such as a UUID";
-            Err(ApiError::validation(vec![Detail::new(
-                "Idempotency-Key",
-                "INVALID",
-                message,
-            )]))
+            Err(ApiError::validation(vec![Detail::new("Idempotency-Key", "INVALID", message)]))
         }
     }
 }

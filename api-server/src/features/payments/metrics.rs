@@ -52,18 +52,10 @@ impl Outcome {
 
 impl PaymentMetrics {
     pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "payment_webhooks",
-            "Webhooks of payment providers by outcome",
-            self.webhooks.clone(),
-        );
+        registry.register("payment_webhooks", "Webhooks of payment providers by outcome", self.webhooks.clone());
     }
 
     pub fn webhook(&self, outcome: Outcome) {
-        self.webhooks
-            .get_or_create(&Label {
-                outcome: outcome.as_str(),
-            })
-            .inc();
+        self.webhooks.get_or_create(&Label { outcome: outcome.as_str() }).inc();
     }
 }

@@ -16,6 +16,7 @@ pub mod money;
 pub mod providers;
 mod repo;
 mod service;
+mod settle;
 mod webhooks;
 
 #[cfg(test)]

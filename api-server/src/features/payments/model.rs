@@ -109,13 +109,7 @@ impl Status {
     /// The states that can follow. What is final stays, whatever arrives late.
     pub fn next(self) -> &'static [Self] {
         match self {
-            Self::Pending => &[
-                Self::Initiated,
-                Self::Processing,
-                Self::Completed,
-                Self::Failed,
-                Self::Cancelled,
-            ],
+            Self::Pending => &[Self::Initiated, Self::Processing, Self::Completed, Self::Failed, Self::Cancelled],
             Self::Initiated => &[Self::Processing, Self::Completed, Self::Failed, Self::Cancelled],
             Self::Processing => &[Self::Completed, Self::Failed],
             Self::Completed | Self::Failed | Self::Cancelled => &[],
@@ -144,10 +138,7 @@ impl Payment {
         let settles = checkout.status == Status::Completed;
         // What claims that money came must say how much; what else says nothing of the amount may pass.
         let amount = checkout.amount.map_or(!settles, |amount| Some(amount) == units);
-        let currency = checkout
-            .currency
-            .as_deref()
-            .map_or(!settles, |code| code == self.money.currency().as_str());
+        let currency = checkout.currency.as_deref().map_or(!settles, |code| code == self.money.currency().as_str());
         match () {
             () if other(self.reference.as_deref(), &checkout.reference) => News::Mismatch("checkout"),
             () if checkout.payment.is_some_and(|payment| payment != self.id) => News::Mismatch("payment"),
@@ -199,11 +190,7 @@ mod tests {
         for from in Status::ALL {
             for to in Status::ALL {
                 let news = payment(*from).weigh(&checkout(*to), Some(1_000));
-                let expected = if from.may_become(*to) {
-                    News::Moves(*to)
-                } else {
-                    News::Nothing
-                };
+                let expected = if from.may_become(*to) { News::Moves(*to) } else { News::Nothing };
                 assert_eq!(news, expected, "{from} → {to}");
                 assert!(!(from.may_become(*to) && to.may_become(*from)), "{from} ⇄ {to}");
             }
@@ -215,57 +202,16 @@ mod tests {
         let ours = payment(Status::Initiated);
         let paid = checkout(Status::Completed);
         for (other, field) in [
-            (
-                Checkout {
-                    reference: "cs_2".into(),
-                    ..paid.clone()
-                },
-                "checkout",
-            ),
-            (
-                Checkout {
-                    payment: Some(Uuid::from_u128(9)),
-                    ..paid.clone()
-                },
-                "payment",
-            ),
-            (
-                Checkout {
-                    amount: Some(999),
-                    ..paid.clone()
-                },
-                "amount",
-            ),
-            (
-                Checkout {
-                    amount: None,
-                    ..paid.clone()
-                },
-                "amount",
-            ),
-            (
-                Checkout {
-                    currency: Some("USD".into()),
-                    ..paid.clone()
-                },
-                "currency",
-            ),
-            (
-                Checkout {
-                    currency: None,
-                    ..paid.clone()
-                },
-                "currency",
-            ),
+            (Checkout { reference: "cs_2".into(), ..paid.clone() }, "checkout"),
+            (Checkout { payment: Some(Uuid::from_u128(9)), ..paid.clone() }, "payment"),
+            (Checkout { amount: Some(999), ..paid.clone() }, "amount"),
+            (Checkout { amount: None, ..paid.clone() }, "amount"),
+            (Checkout { currency: Some("USD".into()), ..paid.clone() }, "currency"),
+            (Checkout { currency: None, ..paid.clone() }, "currency"),
         ] {
             assert_eq!(ours.weigh(&other, Some(1_000)), News::Mismatch(field));
         }
-        let silent = Checkout {
-            amount: None,
-            currency: None,
-            payment: None,
-            ..checkout(Status::Cancelled)
-        };
+        let silent = Checkout { amount: None, currency: None, payment: None, ..checkout(Status::Cancelled) };
         assert_eq!(ours.weigh(&silent, Some(1_000)), News::Moves(Status::Cancelled));
     }
 

@@ -21,11 +21,7 @@ pub enum MoneyError {
     #[error("{0} is not an amount to pay: it must be greater than 0")]
     NotPositive(Decimal),
     #[error("{amount} has more decimals than {currency} has: use at most {scale}")]
-    TooFine {
-        amount: Decimal,
-        currency: Currency,
-        scale: u32,
-    },
+    TooFine { amount: Decimal, currency: Currency, scale: u32 },
     #[error("{0} is more than can be paid at once")]
     TooLarge(Decimal),
 }
@@ -40,21 +36,14 @@ impl Money {
         }
         let mut scaled = amount.normalize();
         if scaled.scale() > scale {
-            return Err(MoneyError::TooFine {
-                amount,
-                currency,
-                scale,
-            });
+            return Err(MoneyError::TooFine { amount, currency, scale });
         }
         scaled.rescale(scale);
         // Providers count minor units in 64 bits; what does not fit is no payment.
         if scaled.scale() != scale || i64::try_from(scaled.mantissa()).is_err() {
             return Err(MoneyError::TooLarge(amount));
         }
-        Ok(Self {
-            amount: scaled,
-            currency,
-        })
+        Ok(Self { amount: scaled, currency })
     }
 
     pub fn amount(&self) -> Decimal {
@@ -105,9 +94,7 @@ impl Literal {
             1.. => value.checked_mul(shift(exponent.unsigned_abs())?),
             ..0 => {
                 let mut finer = value.normalize();
-                finer
-                    .set_scale(finer.scale().checked_add(exponent.unsigned_abs())?)
-                    .ok()?;
+                finer.set_scale(finer.scale().checked_add(exponent.unsigned_abs())?).ok()?;
                 Some(finer)
             }
         }
@@ -123,18 +110,14 @@ impl<'de> Deserialize<'de> for Literal {
         };
         let amount = Self::parse(text.trim()).map(Self);
         amount.ok_or_else(|| {
-            de::Error::custom(format_args!(
-                "{raw} is not an amount: use a decimal number such as 100.00"
-            ))
+            de::Error::custom(format_args!("{raw} is not an amount: use a decimal number such as 100.00"))
         })
     }
 }
 
 impl Serialize for Literal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RawValue::from_string(self.0.to_string())
-            .map_err(serde::ser::Error::custom)?
-            .serialize(serializer)
+        RawValue::from_string(self.0.to_string()).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -163,7 +146,8 @@ mod tests {
 
     fn money(json: &str, currency: &str) -> Result<Money, String> {
         let Literal(amount) = serde_json::from_str(json).map_err(|e| e.to_string())?;
-        Money::new(amount, Currency::new(currency).unwrap()).map_err(|e| e.to_string())
+        let currency = Currency::new(currency).map_err(|e| e.to_string())?;
+        Money::new(amount, currency).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -214,10 +198,8 @@ mod tests {
 
     #[test]
     fn no_currency_stands_in_two_lists() {
-        let mut all: Vec<&str> = [NO_DECIMALS, TWO_DECIMALS, THREE_DECIMALS]
-            .iter()
-            .flat_map(|l| l.split(' '))
-            .collect();
+        let mut all: Vec<&str> =
+            [NO_DECIMALS, TWO_DECIMALS, THREE_DECIMALS].iter().flat_map(|l| l.split(' ')).collect();
         let listed = all.len();
         all.sort_unstable();
         all.dedup();

@@ -50,10 +50,7 @@ impl TryFrom<Row> for Payment {
         fn decode(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
             sqlx::Error::Decode(Box::new(error))
         }
-        let failure = row.failure_code.map(|code| Failure {
-            code,
-            message: row.failure_message.unwrap_or_default(),
-        });
+        let failure = row.failure_code.map(|code| Failure { code, message: row.failure_message.unwrap_or_default() });
         Ok(Self {
             id: row.id,
             user: UserId(row.user_id),

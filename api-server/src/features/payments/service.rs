@@ -9,27 +9,24 @@ use uuid::Uuid;
 
 use super::{
     idempotency::{self, Claim, ClaimError, Claimant, Stored},
-    metrics::{Outcome, PaymentMetrics},
-    model::{Failure, Kind, News, Payment, Status},
+    metrics::PaymentMetrics,
+    model::{Failure, Kind, Payment, Status},
     money::Money,
-    providers::{self, AccountView, Call, Checkout, Event, Intent, Provider, ProviderError, transport::Transport},
+    providers::{self, AccountView, Call, Checkout, Intent, Provider, ProviderError, transport::Transport},
     repo::{self, Filter},
+    settle::{CREATE, UPDATE_STATUS, record},
 };
 use crate::{
     extract::{CurrentUser, Page, UserId},
-    features::audit,
-    infra::{Clock, Db, TenantTx},
+    infra::{Clock, Db},
     reply::Pagination,
     tenancy::TenantSnapshot,
 };
 
-const CREATE: &str = "CREATE";
-const UPDATE_STATUS: &str = "UPDATE_STATUS";
-
 /// Payments of all tenants. Cheap to clone.
 #[derive(Clone)]
 pub struct Payments {
-    db: Db,
+    pub(super) db: Db,
     clock: Clock,
     transport: Transport,
     pub metrics: PaymentMetrics,
@@ -83,18 +80,13 @@ pub enum PaymentsError {
 
 /// What a claim on an idempotency key lets one do.
 enum Begun {
-    Open(Payment),
+    Open(Box<Payment>),
     Answered(Stored),
 }
 
 impl Payments {
     pub fn new(db: Db, clock: Clock, transport: Transport, metrics: PaymentMetrics) -> Self {
-        Self {
-            db,
-            clock,
-            transport,
-            metrics,
-        }
+        Self { db, clock, transport, metrics }
     }
 
     /// Makes a payment and opens it at the provider. With `claimant`, a repetition gets the first one's answer, or goes on
@@ -109,13 +101,8 @@ impl Payments {
     ) -> Result<Created, PaymentsError> {
         // On a task of its own: a caller who hangs up must not stop it between the provider's yes and our note of it.
         let this = self.clone();
-        let work = async move {
-            this.create_to_the_end(&tenant, user, wish, claimant.as_ref(), show)
-                .await
-        };
-        tokio::spawn(tracing::Instrument::in_current_span(work))
-            .await
-            .map_err(|_| PaymentsError::BrokenOff)?
+        let work = async move { this.create_to_the_end(&tenant, user, wish, claimant.as_ref(), show).await };
+        tokio::spawn(tracing::Instrument::in_current_span(work)).await.map_err(|_| PaymentsError::BrokenOff)?
     }
 
     async fn create_to_the_end(
@@ -128,14 +115,9 @@ impl Payments {
     ) -> Result<Created, PaymentsError> {
         let payment = match self.begin(tenant, user, wish, claimant).await? {
             Begun::Answered(Stored { status, body }) => {
-                return Ok(Created {
-                    id: None,
-                    status,
-                    body: RawValue::from_string(body)?,
-                    replayed: true,
-                });
+                return Ok(Created { id: None, status, body: RawValue::from_string(body)?, replayed: true });
             }
-            Begun::Open(payment) => payment,
+            Begun::Open(payment) => *payment,
         };
         if let Some(Failure { code, message }) = payment.failure {
             // The first request was told so as well; to ask the provider again would change nothing.
@@ -189,7 +171,7 @@ impl Payments {
                 Claim::GoOn(id) => {
                     let payment = repo::find(&mut tx, id).await?.ok_or(PaymentsError::NotFound)?;
                     tx.commit().await?;
-                    return Ok(Begun::Open(payment));
+                    return Ok(Begun::Open(Box::new(payment)));
                 }
             }
         }
@@ -198,26 +180,19 @@ impl Payments {
             json!({ "amount": payment.money.to_string(), "type": payment.kind, "provider": payment.provider });
         record(&mut tx, &payment, Some(user), CREATE, details).await?;
         tx.commit().await?;
-        Ok(Begun::Open(payment))
+        Ok(Begun::Open(Box::new(payment)))
     }
 
     /// Has the provider open a page for it, or give the one that it opened before.
     async fn open(&self, tenant: &TenantSnapshot, payment: &Payment) -> Result<Checkout, PaymentsError> {
         let (provider, account) = provider_of(tenant, payment)?;
-        let product = tenant.branding.product_name.as_deref().unwrap_or(&tenant.display_name);
         let intent = Intent {
             payment: payment.id,
             money: &payment.money,
-            description: payment.description.as_deref().unwrap_or(product),
+            description: payment.description.as_deref().unwrap_or("Payment"),
             return_url: &payment.return_url,
         };
-        self.ask(
-            provider,
-            &account,
-            payment.id,
-            provider.open_checkout(&account, &intent),
-        )
-        .await
+        self.ask(provider, &account, payment.id, provider.open_checkout(&account, &intent)).await
     }
 
     /// Notes the page, and the answer under the idempotency key.
@@ -233,23 +208,14 @@ impl Payments {
         let mut payment = repo::lock(&mut tx, id).await?.ok_or(PaymentsError::NotFound)?;
         let (provider, _) = provider_of(tenant, &payment)?;
         // The payer, or the provider's webhook, may have been faster than we are.
-        self.take(&mut tx, provider, &mut payment, checkout, None, "checkout")
-            .await?;
+        self.take(&mut tx, provider, &mut payment, checkout, None, "checkout").await?;
         let body = show(&payment)?;
-        let stored = Stored {
-            status: 201,
-            body: body.get().to_owned(),
-        };
+        let stored = Stored { status: 201, body: body.get().to_owned() };
         if let Some(claimant) = claimant {
             idempotency::finish(&mut tx, claimant, &stored).await?;
         }
         tx.commit().await?;
-        Ok(Created {
-            id: Some(id),
-            status: stored.status,
-            body,
-            replayed: false,
-        })
+        Ok(Created { id: Some(id), status: stored.status, body, replayed: false })
     }
 
     /// Notes a refusal for good; leaves everything else to a repetition.
@@ -261,19 +227,13 @@ impl Payments {
         claimant: Option<&Claimant>,
     ) -> Result<(), PaymentsError> {
         let mut tx = self.db.begin(tenant.id).await?;
-        if let PaymentsError::Provider {
-            error: ProviderError::Refused { code, message },
-            ..
-        } = error
+        if let PaymentsError::Provider { error: ProviderError::Refused { code, message }, .. } = error
             && let Some(mut payment) = repo::lock(&mut tx, id).await?
             && payment.status.may_become(Status::Failed)
         {
             let details = json!({ "oldStatus": payment.status, "newStatus": Status::Failed, "reason": code });
             payment.status = Status::Failed;
-            payment.failure = Some(Failure {
-                code: code.clone(),
-                message: message.clone(),
-            });
+            payment.failure = Some(Failure { code: code.clone(), message: message.clone() });
             payment.updated_at = self.now();
             repo::update(&mut tx, &payment).await?;
             record(&mut tx, &payment, None, UPDATE_STATUS, details).await?;
@@ -304,11 +264,7 @@ impl Payments {
         }
         let mut tx = self.db.begin(tenant.id).await?;
         let mut payments = repo::list(&mut tx, filter, page).await?;
-        let total = if page.wants_total() {
-            Some(repo::count(&mut tx, filter).await?)
-        } else {
-            None
-        };
+        let total = if page.wants_total() { Some(repo::count(&mut tx, filter).await?) } else { None };
         tx.commit().await?;
         let pagination = page.cut(&mut payments, total, |payment| (payment.created_at, payment.id));
         Ok((payments, pagination))
@@ -332,21 +288,12 @@ impl Payments {
         let mut tx = self.db.begin(tenant.id).await?;
         let mut payment = repo::lock(&mut tx, id).await?.ok_or(PaymentsError::NotFound)?;
         let (provider, _) = provider_of(tenant, &payment)?;
-        let before = payment.status;
-        self.take(&mut tx, provider, &mut payment, checkout, Some(user.id), "cancel")
-            .await?;
+        self.take(&mut tx, provider, &mut payment, checkout, Some(user.id), "cancel").await?;
         tx.commit().await?;
         match payment.status {
             Status::Cancelled => Ok(payment),
             // It was paid while we came to call it off.
-            now if now != before => Err(PaymentsError::IllegalMove {
-                from: now,
-                to: Status::Cancelled,
-            }),
-            _ => Err(PaymentsError::IllegalMove {
-                from: before,
-                to: Status::Cancelled,
-            }),
+            from => Err(PaymentsError::IllegalMove { from, to: Status::Cancelled }),
         }
     }
 
@@ -358,122 +305,14 @@ impl Payments {
             // The answer to our opening it was lost: the provider knows whether there is a page.
             None => self.open(tenant, payment).await?.reference,
         };
-        let closed = self
-            .ask(
-                provider,
-                &account,
-                payment.id,
-                provider.close_checkout(&account, &reference),
-            )
-            .await;
+        let closed = self.ask(provider, &account, payment.id, provider.close_checkout(&account, &reference)).await;
         match closed {
             // It is not open any more. What is it then?
-            Err(PaymentsError::Provider {
-                error: ProviderError::Refused { .. },
-                ..
-            }) => {
-                self.ask(
-                    provider,
-                    &account,
-                    payment.id,
-                    provider.find_checkout(&account, &reference),
-                )
-                .await
+            Err(PaymentsError::Provider { error: ProviderError::Refused { .. }, .. }) => {
+                self.ask(provider, &account, payment.id, provider.find_checkout(&account, &reference)).await
             }
             closed => closed,
         }
-    }
-
-    /// Takes in an event that the provider has signed.
-    pub async fn receive(
-        &self,
-        tenant: &TenantSnapshot,
-        provider: &dyn Provider,
-        account: &AccountView<'_>,
-        event: Event,
-    ) -> Result<Outcome, PaymentsError> {
-        let now = self.now();
-        let mut tx = self.db.begin(tenant.id).await?;
-        if !repo::insert_event(&mut tx, account.name, &event.id, &event.kind, now).await? {
-            return Ok(Outcome::Repeated);
-        }
-        let (outcome, payment) = match event.checkout {
-            None => (Outcome::Ignored, None),
-            Some(checkout) => self.apply(&mut tx, provider, account, checkout, &event.id).await?,
-        };
-        repo::update_event(&mut tx, account.name, &event.id, outcome.as_str(), payment).await?;
-        tx.commit().await?;
-        Ok(outcome)
-    }
-
-    async fn apply(
-        &self,
-        tx: &mut TenantTx,
-        provider: &dyn Provider,
-        account: &AccountView<'_>,
-        checkout: Checkout,
-        event: &str,
-    ) -> Result<(Outcome, Option<Uuid>), PaymentsError> {
-        let known = repo::find_by_reference(tx, account.name, &checkout.reference).await?;
-        let found = match known.or(checkout.payment) {
-            Some(id) => repo::lock(tx, id)
-                .await?
-                .filter(|payment| payment.provider == account.name),
-            None => None,
-        };
-        // Other things may be sold through the same account, and they are none of ours.
-        let Some(mut payment) = found else {
-            return Ok((Outcome::Unknown, None));
-        };
-        let (id, reference) = (payment.id, checkout.reference.clone());
-        match self.take(tx, provider, &mut payment, checkout, None, event).await {
-            Ok(true) => Ok((Outcome::Applied, Some(id))),
-            Ok(false) => Ok((Outcome::Stale, Some(id))),
-            Err(PaymentsError::Mismatch(field)) => {
-                tracing::warn!(payment.id = %id, event, reference, field, "webhook about other money changes nothing");
-                Ok((Outcome::Mismatch, Some(id)))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Moves a locked payment to where the provider says it is, and records that. True when it moved.
-    async fn take(
-        &self,
-        tx: &mut TenantTx,
-        provider: &dyn Provider,
-        payment: &mut Payment,
-        checkout: Checkout,
-        by: Option<UserId>,
-        reason: &str,
-    ) -> Result<bool, PaymentsError> {
-        let before = payment.status;
-        let moved = match payment.weigh(&checkout, provider.units(&payment.money)) {
-            News::Mismatch(field) => return Err(PaymentsError::Mismatch(field)),
-            News::Moves(status) => {
-                payment.status = status;
-                true
-            }
-            News::Nothing => false,
-        };
-        let new_page = payment.reference.is_none();
-        if new_page {
-            payment.reference = Some(checkout.reference);
-        }
-        // Where nothing can be paid any more, nobody is sent.
-        payment.checkout_url = match payment.status {
-            Status::Pending | Status::Initiated => checkout.url.or(payment.checkout_url.take()),
-            _ => None,
-        };
-        if moved || new_page {
-            payment.updated_at = self.now();
-            repo::update(tx, payment).await?;
-        }
-        if moved {
-            let details = json!({ "oldStatus": before, "newStatus": payment.status, "reason": reason });
-            record(tx, payment, by, UPDATE_STATUS, details).await?;
-        }
-        Ok(moved)
     }
 
     async fn ask(
@@ -488,32 +327,10 @@ impl Payments {
     }
 
     /// In microseconds, as the database keeps it.
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         let now = self.clock.now();
         now.round(Unit::Microsecond).unwrap_or(now)
     }
-}
-
-/// The two records of a move, in its transaction.
-async fn record(
-    tx: &mut TenantTx,
-    payment: &Payment,
-    user: Option<UserId>,
-    action: &'static str,
-    details: serde_json::Value,
-) -> Result<(), sqlx::Error> {
-    repo::insert_transaction(tx, payment, action, &details).await?;
-    let (resource_type, resource_id) = ("payment", Some(payment.id.to_string()));
-    let entry = audit::Entry {
-        user,
-        action,
-        resource_type,
-        resource_id,
-        details,
-        ip: None,
-        user_agent: None,
-    };
-    audit::record_in_tx(tx, &entry, payment.updated_at).await
 }
 
 fn sees(user: &CurrentUser, payment: &Payment) -> bool {
@@ -521,11 +338,7 @@ fn sees(user: &CurrentUser, payment: &Payment) -> bool {
 }
 
 fn allowed(from: Status, to: Status) -> Result<(), PaymentsError> {
-    if from.may_become(to) {
-        Ok(())
-    } else {
-        Err(PaymentsError::IllegalMove { from, to })
-    }
+    if from.may_become(to) { Ok(()) } else { Err(PaymentsError::IllegalMove { from, to }) }
 }
 
 /// The tenant's default provider where it takes the currency; else the first that does.

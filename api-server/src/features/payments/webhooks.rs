@@ -29,16 +29,12 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// At the tenant's own host.
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(receive_webhook))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+    OpenApiRouter::new().routes(routes!(receive_webhook)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
 /// At any host, with the tenant in the path.
 pub fn named() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(receive_stripe_webhook))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+    OpenApiRouter::new().routes(routes!(receive_stripe_webhook)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
 /// That the webhook has arrived for good.
@@ -106,11 +102,7 @@ async fn receive(app: &App, tenant: &TenantSnapshot, headers: &HeaderMap, body: 
     let now = app.clock.now();
     // A tenant may have several accounts; the one whose secret signed it is meant.
     let mut refusal = WebhookError::Signature(SignatureError::Mismatch);
-    for (provider, account) in tenant
-        .providers
-        .iter()
-        .filter_map(|config| providers::of(tenant, config))
-    {
+    for (provider, account) in tenant.providers.iter().filter_map(|config| providers::of(tenant, config)) {
         match provider.read_webhook(&account, headers, body, now) {
             Ok(event) => {
                 let outcome = payments.receive(tenant, provider, &account, event).await?;
@@ -128,8 +120,5 @@ async fn receive(app: &App, tenant: &TenantSnapshot, headers: &HeaderMap, body: 
 
 fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }

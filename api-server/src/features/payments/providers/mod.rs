@@ -120,12 +120,7 @@ pub trait Provider: Send + Sync {
 pub fn of<'a>(tenant: &'a TenantSnapshot, config: &'a Config) -> Option<(&'static dyn Provider, AccountView<'a>)> {
     let secret = |credential: &str| tenant.secret(&Config::seal_field(&config.name, credential));
     match &config.account {
-        Account::Stripe {
-            webhook_signing_secrets,
-            api_version,
-            webhook_tolerance_seconds,
-            ..
-        } => {
+        Account::Stripe { webhook_signing_secrets, api_version, webhook_tolerance_seconds, .. } => {
             let webhook_secrets = (0..webhook_signing_secrets.len())
                 .filter_map(|at| secret(&format!("webhookSigningSecrets/{at}")))
                 .collect();

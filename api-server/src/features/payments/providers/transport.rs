@@ -47,15 +47,11 @@ impl Transport {
                 }
                 pause = (pause * 2).min(self.pause * 10);
             }
-            self.once(&call)
-                .await
-                .map_err(|error| ProviderError::Unavailable(without_url(error)))
+            self.once(&call).await.map_err(|error| ProviderError::Unavailable(without_url(error)))
         };
         let seconds = account.timeout.as_secs();
         let timed_out = |_| ProviderError::Unavailable(format!("nothing came within {seconds} s"));
-        tokio::time::timeout(account.timeout, attempts)
-            .await
-            .map_err(timed_out)?
+        tokio::time::timeout(account.timeout, attempts).await.map_err(timed_out)?
     }
 
     async fn once(&self, call: &Call) -> Result<Answer, reqwest::Error> {

@@ -12,16 +12,10 @@ fn payments(allowed: u32) -> Limit {
     Limit {
         name: "acme/payments".into(),
         methods: vec![],
-        paths: vec![PathMatch {
-            kind: PathMatchKind::PathPrefix,
-            value: "/payments".into(),
-        }],
+        paths: vec![PathMatch { kind: PathMatchKind::PathPrefix, value: "/payments".into() }],
         when: vec![],
         counters: vec![Counter::User],
-        rates: vec![Rate {
-            limit: number(allowed),
-            window_seconds: number(3_600),
-        }],
+        rates: vec![Rate { limit: number(allowed), window_seconds: number(3_600) }],
         algorithm: Algorithm::FixedWindow,
         burst: None,
         cost: number(1),
@@ -45,11 +39,7 @@ async fn a_limit_holds_across_replicas_and_names_itself() {
     let ada = token(&app.register("ada@acme.test").await);
     let first = app.get("/api/v1/payments").bearer(&ada).send().await;
     assert_eq!(
-        (
-            first.status,
-            first.header("x-ratelimit-limit"),
-            first.header("x-ratelimit-remaining")
-        ),
+        (first.status, first.header("x-ratelimit-limit"), first.header("x-ratelimit-remaining")),
         (StatusCode::OK, "3", "2")
     );
     assert_eq!(first.header("ratelimit-policy"), "\"acme/payments\";q=3;w=3600");
@@ -58,16 +48,8 @@ async fn a_limit_holds_across_replicas_and_names_itself() {
         app.get(path).bearer(&ada).send().await;
     }
     let refused = replica.get("/api/v1/payments").bearer(&ada).send().await;
-    assert_eq!(
-        (refused.status, refused.code()),
-        (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED")
-    );
-    assert!(
-        refused.json["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("acme/payments")
-    );
+    assert_eq!((refused.status, refused.code()), (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED"));
+    assert!(refused.json["error"]["message"].as_str().unwrap().contains("acme/payments"));
     let wait: i64 = refused.header("retry-after").parse().unwrap();
     assert!((3_590..=3_600).contains(&wait), "{wait}");
     let reset: i64 = refused.header("x-ratelimit-reset").parse().unwrap();
@@ -85,24 +67,15 @@ async fn a_raised_limit_takes_effect_at_once() {
     let ada = token(&app.register("ada@acme.test").await);
     let list = async || app.get("/api/v1/payments").bearer(&ada).send().await.status;
     serve(&app, "acme", payments(1));
-    assert_eq!(
-        (list().await, list().await),
-        (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS)
-    );
+    assert_eq!((list().await, list().await), (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS));
     serve(&app, "acme", payments(2));
-    assert_eq!(
-        (list().await, list().await),
-        (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS)
-    );
+    assert_eq!((list().await, list().await), (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS));
 }
 
 #[tokio::test]
 async fn one_tenants_traffic_costs_another_nothing() {
     let app = TestApp::new().await;
-    let by_address = || Limit {
-        counters: vec![Counter::SourceIp],
-        ..payments(1)
-    };
+    let by_address = || Limit { counters: vec![Counter::SourceIp], ..payments(1) };
     serve(&app, "acme", by_address());
     serve(&app, "beta", by_address());
     let call = async |host: &str| app.get("/api/v1/payments").host(host).send().await.status;
@@ -116,46 +89,21 @@ async fn one_tenants_traffic_costs_another_nothing() {
 #[tokio::test]
 async fn a_limit_that_only_watches_is_not_noticed() {
     let app = TestApp::new().await;
-    serve(
-        &app,
-        "acme",
-        Limit {
-            mode: LimitMode::Shadow,
-            counters: vec![Counter::Tenant],
-            ..payments(1)
-        },
-    );
+    serve(&app, "acme", Limit { mode: LimitMode::Shadow, counters: vec![Counter::Tenant], ..payments(1) });
     for _ in 0..3 {
         let answer = app.get("/api/v1/payments").send().await;
-        assert_eq!(
-            (answer.status, answer.header("ratelimit")),
-            (StatusCode::UNAUTHORIZED, "")
-        );
+        assert_eq!((answer.status, answer.header("ratelimit")), (StatusCode::UNAUTHORIZED, ""));
     }
     let metrics = app.app.metrics.encode().unwrap();
-    assert!(
-        metrics.contains(r#"rate_limit_decisions_total{limit="acme/payments",outcome="shadow"} 2"#),
-        "{metrics}"
-    );
+    assert!(metrics.contains(r#"rate_limit_decisions_total{limit="acme/payments",outcome="shadow"} 2"#), "{metrics}");
 }
 
 #[tokio::test]
 async fn a_limit_that_must_be_counted_refuses_while_it_cannot_be() {
     let app = TestApp::new().await.without_redis();
-    serve(
-        &app,
-        "acme",
-        Limit {
-            failure_mode: FailureMode::Closed,
-            counters: vec![Counter::Tenant],
-            ..payments(1)
-        },
-    );
+    serve(&app, "acme", Limit { failure_mode: FailureMode::Closed, counters: vec![Counter::Tenant], ..payments(1) });
     let refused = app.get("/api/v1/payments").send().await;
-    assert_eq!(
-        (refused.status, refused.code()),
-        (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE")
-    );
+    assert_eq!((refused.status, refused.code()), (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"));
     assert_eq!(refused.header("retry-after"), "1");
 }
 
@@ -165,10 +113,7 @@ async fn a_tenants_daily_quota_is_a_limit_like_any_other() {
     let mut acme = app.tenant("acme");
     acme.quotas.requests_per_day = Some(1);
     app.serve(&acme);
-    assert_eq!(
-        app.get("/api/v1/payments").send().await.status,
-        StatusCode::UNAUTHORIZED
-    );
+    assert_eq!(app.get("/api/v1/payments").send().await.status, StatusCode::UNAUTHORIZED);
     let refused = app.get("/api/v1/payments").send().await;
     assert_eq!(
         (refused.status, refused.header("ratelimit-policy")),

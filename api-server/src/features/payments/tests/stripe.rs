@@ -42,10 +42,7 @@ struct Books {
 impl Stripe {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stripe = Self {
-            url: format!("http://{}", listener.local_addr().unwrap()),
-            ..Self::default()
-        };
+        let stripe = Self { url: format!("http://{}", listener.local_addr().unwrap()), ..Self::default() };
         let router = Router::new()
             .route("/v1/checkout/sessions", post(open))
             .route("/v1/checkout/sessions/{id}", get(find))
@@ -78,19 +75,11 @@ impl Stripe {
     /// The one session of a payment.
     pub fn session_of(&self, payment: &str) -> Value {
         let books = self.state.lock();
-        books
-            .sessions
-            .values()
-            .find(|session| session["client_reference_id"] == payment)
-            .unwrap()
-            .clone()
+        books.sessions.values().find(|session| session["client_reference_id"] == payment).unwrap().clone()
     }
 
-    async fn mood(&self, path: &str, headers: &HeaderMap) -> Option<Mood> {
-        let key = headers
-            .get("idempotency-key")
-            .map(|key| key.to_str().unwrap().to_owned())
-            .unwrap_or_default();
+    fn mood(&self, path: &str, headers: &HeaderMap) -> Option<Mood> {
+        let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned()).unwrap_or_default();
         let mut books = self.state.lock();
         books.calls.push((path.to_owned(), key));
         books.moods.pop_front()
@@ -98,7 +87,7 @@ impl Stripe {
 }
 
 async fn open(State(stripe): State<Stripe>, headers: HeaderMap, Form(form): Form<HashMap<String, String>>) -> Response {
-    let mood = stripe.mood("/v1/checkout/sessions", &headers).await;
+    let mood = stripe.mood("/v1/checkout/sessions", &headers);
     if let Some(Mood::Says(status, body)) = mood {
         return (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
     }
@@ -128,12 +117,12 @@ async fn open(State(stripe): State<Stripe>, headers: HeaderMap, Form(form): Form
 }
 
 async fn find(State(stripe): State<Stripe>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    stripe.mood("/v1/checkout/sessions/{id}", &headers).await;
+    stripe.mood("/v1/checkout/sessions/{id}", &headers);
     Json(stripe.state.lock().sessions[&id].clone()).into_response()
 }
 
 async fn expire(State(stripe): State<Stripe>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    if let Some(Mood::Says(status, body)) = stripe.mood("/v1/checkout/sessions/{id}/expire", &headers).await {
+    if let Some(Mood::Says(status, body)) = stripe.mood("/v1/checkout/sessions/{id}/expire", &headers) {
         return (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
     }
     let mut books = stripe.state.lock();

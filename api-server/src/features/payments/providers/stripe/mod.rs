@@ -37,10 +37,7 @@ impl Provider for Stripe {
             .append_pair("metadata[payment_id]", &id)
             .append_pair("payment_intent_data[metadata][payment_id]", &id)
             .append_pair("line_items[0][quantity]", "1")
-            .append_pair(
-                "line_items[0][price_data][currency]",
-                &intent.money.currency().as_str().to_lowercase(),
-            )
+            .append_pair("line_items[0][price_data][currency]", &intent.money.currency().as_str().to_lowercase())
             .append_pair("line_items[0][price_data][unit_amount]", &units.to_string())
             .append_pair("line_items[0][price_data][product_data][name]", intent.description)
             .append_pair("success_url", &return_url("success"))
@@ -50,24 +47,12 @@ impl Provider for Stripe {
     }
 
     fn find_checkout(&self, account: &AccountView<'_>, reference: &str) -> Result<Call, ProviderError> {
-        call(
-            account,
-            Method::GET,
-            &format!("/v1/checkout/sessions/{reference}"),
-            None,
-            String::new(),
-        )
+        call(account, Method::GET, &format!("/v1/checkout/sessions/{reference}"), None, String::new())
     }
 
     fn close_checkout(&self, account: &AccountView<'_>, reference: &str) -> Result<Call, ProviderError> {
         let key = format!("expire-{reference}");
-        call(
-            account,
-            Method::POST,
-            &format!("/v1/checkout/sessions/{reference}/expire"),
-            Some(&key),
-            String::new(),
-        )
+        call(account, Method::POST, &format!("/v1/checkout/sessions/{reference}/expire"), Some(&key), String::new())
     }
 
     fn read_checkout(&self, answer: &Answer) -> Result<Checkout, ProviderError> {
@@ -79,11 +64,7 @@ impl Provider for Stripe {
             return Ok(session.into_checkout(status));
         }
         let ErrorBody { error } = serde_json::from_slice(answer.body()).unwrap_or_default();
-        let said = format!(
-            "{} {}",
-            answer.status().as_u16(),
-            error.code.as_deref().unwrap_or(&error.kind)
-        );
+        let said = format!("{} {}", answer.status().as_u16(), error.code.as_deref().unwrap_or(&error.kind));
         Err(match answer.status() {
             // It says that we were here with other parameters, which is nothing the payer could change.
             _ if error.kind == "idempotency_error" => ProviderError::Account(said),
@@ -98,11 +79,7 @@ impl Provider for Stripe {
     }
 
     fn may_retry(&self, answer: &Answer) -> bool {
-        match answer
-            .headers()
-            .get("stripe-should-retry")
-            .map(header::HeaderValue::as_bytes)
-        {
+        match answer.headers().get("stripe-should-retry").map(header::HeaderValue::as_bytes) {
             Some(b"true") => true,
             Some(b"false") => false,
             _ => answer.status() == StatusCode::CONFLICT || answer.status().is_server_error(),
@@ -129,17 +106,8 @@ impl Provider for Stripe {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Event, WebhookError> {
-        let header = headers
-            .get("stripe-signature")
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        signature::verify(
-            header,
-            body,
-            &account.webhook_secrets,
-            account.webhook_tolerance_seconds,
-            now,
-        )?;
+        let header = headers.get("stripe-signature").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        signature::verify(header, body, &account.webhook_secrets, account.webhook_tolerance_seconds, now)?;
         let event: EventBody<'_> = serde_json::from_slice(body)?;
         if event.object != "event" {
             return Err(WebhookError::Kind(event.object));
@@ -150,11 +118,7 @@ impl Provider for Stripe {
             "checkout.session.async_payment_failed" => Some(Status::Failed),
             "checkout.session.expired" => Some(Status::Cancelled),
             _ => {
-                return Ok(Event {
-                    id: event.id,
-                    kind: event.kind,
-                    checkout: None,
-                });
+                return Ok(Event { id: event.id, kind: event.kind, checkout: None });
             }
         };
         // A test account's key can sign nothing that is worth real money, nor the other way round.
@@ -163,11 +127,7 @@ impl Provider for Stripe {
         }
         let session: Session = serde_json::from_str(event.data.object.get())?;
         let status = status.unwrap_or_else(|| session.completed());
-        Ok(Event {
-            id: event.id,
-            kind: event.kind,
-            checkout: Some(session.into_checkout(status)),
-        })
+        Ok(Event { id: event.id, kind: event.kind, checkout: Some(session.into_checkout(status)) })
     }
 }
 
@@ -185,9 +145,8 @@ fn call(
         .header(header::AUTHORIZATION, format!("Bearer {}", account.secret_key.expose()))
         .header("stripe-version", account.api_version.unwrap_or(API_VERSION));
     if let Some(key) = idempotency_key {
-        request = request
-            .header("idempotency-key", key)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        request =
+            request.header("idempotency-key", key).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     }
     // What can be wrong here is the configured address or key; the error names neither.
     request

@@ -7,8 +7,6 @@ use uuid::Uuid;
 
 use super::*;
 
-const NOW: i64 = 1_700_000_000;
-
 fn with_account<T>(check: impl FnOnce(&AccountView<'_>) -> T) -> T {
     let (key, signing) = (Secret::new("sk_test_1"), Secret::new("whsec_1"));
     check(&AccountView {
@@ -28,10 +26,7 @@ fn money(amount: &str, currency: &str) -> Money {
 }
 
 fn answer(status: u16, body: &str) -> Answer {
-    Response::builder()
-        .status(status)
-        .body(Bytes::copy_from_slice(body.as_bytes()))
-        .unwrap()
+    Response::builder().status(status).body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
 }
 
 fn event(kind: &str, livemode: bool, session: &str) -> Result<Event, WebhookError> {
@@ -41,10 +36,14 @@ fn event(kind: &str, livemode: bool, session: &str) -> Result<Event, WebhookErro
     webhook(&body)
 }
 
+fn signed(body: &str, now: Timestamp) -> HeaderMap {
+    let signature = signature::sign(body.as_bytes(), "whsec_1", now).parse().unwrap();
+    HeaderMap::from_iter([(header::HeaderName::from_static("stripe-signature"), signature)])
+}
+
 fn webhook(body: &str) -> Result<Event, WebhookError> {
-    let now = Timestamp::from_second(NOW).unwrap();
-    let header = signature::sign(body.as_bytes(), "whsec_1", now).parse().unwrap();
-    let headers = HeaderMap::from_iter([(header::HeaderName::from_static("stripe-signature"), header)]);
+    let now = Timestamp::UNIX_EPOCH;
+    let headers = signed(body, now);
     with_account(|account| Stripe.read_webhook(account, &headers, body.as_bytes(), now))
 }
 
@@ -62,31 +61,14 @@ fn an_intent_is_one_call_that_is_the_same_each_time() {
         assert_eq!(call.uri(), "http://stripe.test/v1/checkout/sessions");
         assert_eq!(call.headers()["authorization"], "Bearer sk_test_1");
         assert_eq!(call.headers()["stripe-version"], API_VERSION);
-        assert_eq!(
-            call.headers()["idempotency-key"],
-            "00000000-0000-0000-0000-000000000007"
-        );
+        assert_eq!(call.headers()["idempotency-key"], "00000000-0000-0000-0000-000000000007");
         let form: Vec<(String, String)> = form_urlencoded::parse(call.body().as_bytes()).into_owned().collect();
-        let field = |name: &str| {
-            form.iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.as_str())
-        };
+        let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(field("line_items[0][price_data][unit_amount]"), Some("1250"));
         assert_eq!(field("line_items[0][price_data][currency]"), Some("eur"));
-        assert_eq!(
-            field("line_items[0][price_data][product_data][name]"),
-            Some("Tea & cake")
-        );
-        assert_eq!(
-            field("client_reference_id"),
-            Some("00000000-0000-0000-0000-000000000007")
-        );
-        assert!(
-            field("success_url")
-                .unwrap()
-                .starts_with("https://shop.example/back?x=1&payment=")
-        );
+        assert_eq!(field("line_items[0][price_data][product_data][name]"), Some("Tea & cake"));
+        assert_eq!(field("client_reference_id"), Some("00000000-0000-0000-0000-000000000007"));
+        assert!(field("success_url").unwrap().starts_with("https://shop.example/back?x=1&payment="));
         assert_eq!(Stripe.open_checkout(account, &intent).unwrap().body(), call.body());
     });
 }
@@ -132,26 +114,11 @@ fn an_error_says_whose_matter_it_is() {
     let read = |status, body: &str| Stripe.read_checkout(&answer(status, body)).unwrap_err();
     let error = |kind: &str, code: &str| format!(r#"{{"error":{{"type":"{kind}","code":"{code}","message":"No."}}}}"#);
     let refused = read(400, &error("invalid_request_error", "amount_too_small"));
-    assert_eq!(
-        refused,
-        ProviderError::Refused {
-            code: "amount_too_small".into(),
-            message: "No.".into()
-        }
-    );
-    assert!(matches!(
-        read(401, &error("invalid_request_error", "api_key_expired")),
-        ProviderError::Account(_)
-    ));
-    assert!(matches!(
-        read(400, &error("idempotency_error", "")),
-        ProviderError::Account(_)
-    ));
+    assert_eq!(refused, ProviderError::Refused { code: "amount_too_small".into(), message: "No.".into() });
+    assert!(matches!(read(401, &error("invalid_request_error", "api_key_expired")), ProviderError::Account(_)));
+    assert!(matches!(read(400, &error("idempotency_error", "")), ProviderError::Account(_)));
     for status in [409, 429, 500, 503] {
-        assert!(
-            matches!(read(status, "<html>busy</html>"), ProviderError::Unavailable(_)),
-            "{status}"
-        );
+        assert!(matches!(read(status, "<html>busy</html>"), ProviderError::Unavailable(_)), "{status}");
     }
     assert!(matches!(read(200, "{}"), ProviderError::Unavailable(_)));
 }
@@ -160,12 +127,9 @@ fn an_error_says_whose_matter_it_is() {
 fn stripe_says_itself_what_may_be_repeated() {
     let with = |status, should: Option<&'static str>| {
         let mut answer = answer(status, "");
-        answer.headers_mut().extend(should.map(|s| {
-            (
-                header::HeaderName::from_static("stripe-should-retry"),
-                s.parse().unwrap(),
-            )
-        }));
+        answer
+            .headers_mut()
+            .extend(should.map(|s| (header::HeaderName::from_static("stripe-should-retry"), s.parse().unwrap())));
         Stripe.may_retry(&answer)
     };
     assert!(with(409, None) && with(500, None) && with(400, Some("true")));
@@ -178,30 +142,13 @@ fn an_event_says_what_became_of_a_checkout() {
     for (kind, session, status) in [
         ("checkout.session.completed", session("paid"), Status::Completed),
         ("checkout.session.completed", session("unpaid"), Status::Processing),
-        (
-            "checkout.session.async_payment_succeeded",
-            session("paid"),
-            Status::Completed,
-        ),
-        (
-            "checkout.session.async_payment_failed",
-            session("unpaid"),
-            Status::Failed,
-        ),
+        ("checkout.session.async_payment_succeeded", session("paid"), Status::Completed),
+        ("checkout.session.async_payment_failed", session("unpaid"), Status::Failed),
         ("checkout.session.expired", session("unpaid"), Status::Cancelled),
     ] {
-        assert_eq!(
-            event(kind, false, &session).unwrap().checkout.unwrap().status,
-            status,
-            "{kind}"
-        );
+        assert_eq!(event(kind, false, &session).unwrap().checkout.unwrap().status, status, "{kind}");
     }
-    assert!(
-        event("payment_intent.succeeded", false, "{}")
-            .unwrap()
-            .checkout
-            .is_none()
-    );
+    assert!(event("payment_intent.succeeded", false, "{}").unwrap().checkout.is_none());
 }
 
 #[test]
@@ -213,8 +160,5 @@ fn what_is_no_event_of_this_account_is_refused() {
     for body in ["", "{", "[]", "{\"id\":1}", "\u{feff}{}"] {
         assert!(matches!(webhook(body).unwrap_err(), WebhookError::Body(_)), "{body:?}");
     }
-    assert!(matches!(
-        event("checkout.session.completed", false, "[]").unwrap_err(),
-        WebhookError::Body(_)
-    ));
+    assert!(matches!(event("checkout.session.completed", false, "[]").unwrap_err(), WebhookError::Body(_)));
 }

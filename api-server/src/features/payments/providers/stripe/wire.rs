@@ -90,9 +90,7 @@ impl Session {
     }
 
     pub fn into_checkout(self, status: Status) -> Checkout {
-        let named = self
-            .client_reference_id
-            .or(self.metadata.and_then(|metadata| metadata.payment_id));
+        let named = self.client_reference_id.or(self.metadata.and_then(|metadata| metadata.payment_id));
         Checkout {
             reference: self.id,
             payment: named.and_then(|id| Uuid::try_parse(&id).ok()),
