@@ -79,7 +79,7 @@ impl Platform {
         let ready = world.objects.until(&format!("platform/{PLATFORM}"), "Ready", "True").await;
         match ready {
             Ok(_) => Ok(world),
-            Err(error) => Err(error.context(world.diagnosis().await)),
+            Err(error) => Err(world.explain(error).await),
         }
     }
 
@@ -88,9 +88,12 @@ impl Platform {
     pub async fn run(test: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let mut platform = Self::start().await?;
         let result = test(&mut platform).await;
-        let diagnosis = if result.is_err() { platform.diagnosis().await } else { String::new() };
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(platform.explain(error).await),
+        };
         platform.stop().await?;
-        result.map_err(|error| anyhow!("{error:?}\n\n{diagnosis}"))
+        result
     }
 
     /// All services, CRDs and the operator; no object of ours yet.
@@ -245,6 +248,11 @@ impl Platform {
     /// `logs/<namespace>/<pod>/<container>.log`.
     pub fn pod_logs(&self) -> PathBuf {
         self.workdir.join("node/logs")
+    }
+
+    /// A failure, with what the world looked like.
+    pub async fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        anyhow!("{error:?}\n\n{}", self.diagnosis().await)
     }
 
     /// What the objects say, and the last words of everyone.

@@ -102,6 +102,7 @@ impl Launch {
                 }
             }
         }
+        command.env("NO_COLOR", "1"); // it goes to a file
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         let mut command = Command::from(command);
         command.kill_on_drop(true);

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 async fn start() -> Result<()> {
     let cli = Cli::parse();
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| anyhow!("two TLS providers"))?;
-    let filter = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "warn".into());
+    let filter = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "warn,kube_client=off,kube_runtime=off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match cli.command {
         Command::Up(up) => up.run().await,

@@ -193,7 +193,7 @@ async fn until_ready(platform: &Platform) -> Result<Tenant> {
         println!("  waiting for {object} …");
         match platform.objects.until(&object, "Ready", "True").await {
             Ok(ready) => provider = ready,
-            Err(error) => return Err(error.context(platform.diagnosis().await)),
+            Err(error) => return Err(platform.explain(error).await),
         }
     }
     let tenant = Tenant::at(platform.ingress.address, TENANT, HOSTNAME)?;
