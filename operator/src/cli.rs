@@ -1,8 +1,10 @@
 //! The command line and what the process is told at start. Every setting is a flag and an environment variable.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::leader::Timing;
 
 /// The operator of Tenantry: turns Platform, Tenant, RoleBinding, PaymentProvider and RateLimitPolicy into the
 /// configuration that the API serves.
@@ -77,6 +79,46 @@ pub enum LogFormat {
     Text,
 }
 
+impl Settings {
+    /// The namespaces to watch, without the empty name that an empty variable gives; none means all.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.watch_namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).map(Into::into).collect()
+    }
+
+    /// How the Lease is kept.
+    pub fn timing(&self) -> anyhow::Result<Timing> {
+        let (duration, renew) = (self.lease_duration_seconds, self.lease_renew_seconds);
+        anyhow::ensure!(
+            renew * 2 < duration,
+            "LEASE_RENEW_SECONDS is {renew}, which is not less than half of LEASE_DURATION_SECONDS ({duration}): \
+             a leader must have time for a second attempt",
+        );
+        Ok(Timing { duration: Duration::from_secs(duration.into()), renew: Duration::from_secs(renew.into()) })
+    }
+}
+
 fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "localhost".into(), |name| name.trim().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(arguments: &[&str]) -> Settings {
+        Cli::parse_from(["tenantry-operator"].iter().chain(arguments)).settings
+    }
+
+    #[test]
+    fn an_empty_list_of_namespaces_means_all() {
+        assert!(settings(&["--watch-namespaces", ""]).namespaces().is_empty());
+        assert_eq!(settings(&["--watch-namespaces", "a, b"]).namespaces(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_leader_must_have_time_to_renew_twice() {
+        assert!(settings(&[]).timing().is_ok());
+        let error = settings(&["--lease-duration-seconds", "4", "--lease-renew-seconds", "2"]).timing().unwrap_err();
+        assert!(error.to_string().contains("LEASE_RENEW_SECONDS is 2"), "{error}");
+    }
 }

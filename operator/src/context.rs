@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::{PaymentProvider, RateLimitPolicy, RoleBinding, Tenant};
+use crds::{PaymentProvider, Platform, RateLimitPolicy, RoleBinding, Tenant};
 use jiff::Timestamp;
 use kube::Client;
 
@@ -24,6 +24,7 @@ pub struct Ctx {
     pub replicas: Replicas,
     /// What each Tenant's reconcile made of the objects around it.
     pub outcomes: Outcomes,
+    pub platform_statuses: Statuses<Platform>,
     pub tenant_statuses: Statuses<Tenant>,
     pub binding_statuses: Statuses<RoleBinding>,
     pub provider_statuses: Statuses<PaymentProvider>,

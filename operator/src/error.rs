@@ -28,9 +28,7 @@ impl Retry {
     #[must_use]
     pub fn delay(self, failures: u32, jitter: f64) -> Option<Duration> {
         let (first, longest) = self.bounds()?;
-        let full = first
-            .saturating_mul(1 << failures.saturating_sub(1).min(16))
-            .min(longest);
+        let full = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
         Some(full.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0))
     }
 }
@@ -53,17 +51,11 @@ pub enum ReconcileError {
 
 impl ReconcileError {
     pub fn invalid(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid {
-            reason,
-            message: message.into(),
-        }
+        Self::Invalid { reason, message: message.into() }
     }
 
     pub fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::Waiting {
-            reason,
-            message: message.into(),
-        }
+        Self::Waiting { reason, message: message.into() }
     }
 
     /// When to look again.
@@ -111,10 +103,7 @@ pub trait Doing<T> {
 
 impl<T> Doing<T> for kube::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, ReconcileError> {
-        self.map_err(|source| ReconcileError::Kube {
-            doing: what(),
-            source: Box::new(source),
-        })
+        self.map_err(|source| ReconcileError::Kube { doing: what(), source: Box::new(source) })
     }
 }
 
@@ -126,18 +115,12 @@ mod tests {
 
     fn refused(reason: &str, code: u16) -> ReconcileError {
         let source = Box::new(kube::Error::Api(Status::failure("no", reason).with_code(code).boxed()));
-        ReconcileError::Kube {
-            doing: "apply ConfigMap a/b".into(),
-            source,
-        }
+        ReconcileError::Kube { doing: "apply ConfigMap a/b".into(), source }
     }
 
     #[test]
     fn delays_double_up_to_the_longest_and_jitter_only_shortens() {
-        let delays: Vec<_> = (1..=4)
-            .filter_map(|n| Retry::Soon.delay(n, 0.0))
-            .map(|d| d.as_millis())
-            .collect();
+        let delays: Vec<_> = (1..=4).filter_map(|n| Retry::Soon.delay(n, 0.0)).map(|d| d.as_millis()).collect();
         assert_eq!(delays, [200, 400, 800, 1600]);
         assert_eq!(Retry::Soon.delay(1000, 0.0), Some(Duration::from_mins(1)));
         assert_eq!(Retry::Later.delay(1, 1.0), Some(Duration::from_millis(2500)));
@@ -149,18 +132,12 @@ mod tests {
         assert_eq!(refused("Conflict", 409).retry(), Retry::Soon);
         assert_eq!(refused("Forbidden", 403).retry(), Retry::Later);
         assert_eq!(refused("Invalid", 422).retry(), Retry::Later);
-        assert_eq!(
-            ReconcileError::invalid("Conflicted", "taken").retry(),
-            Retry::AwaitChange
-        );
+        assert_eq!(ReconcileError::invalid("Conflicted", "taken").retry(), Retry::AwaitChange);
     }
 
     #[test]
     fn the_message_says_what_was_done_and_what_the_server_answered() {
-        assert_eq!(
-            refused("Forbidden", 403).to_string(),
-            "could not apply ConfigMap a/b: no"
-        );
+        assert_eq!(refused("Forbidden", 403).to_string(), "could not apply ConfigMap a/b: no");
         assert_eq!(refused("Forbidden", 403).reason(), "Forbidden");
     }
 }

@@ -17,13 +17,7 @@ pub struct Events(Recorder);
 impl Events {
     /// Records as `controller`, naming this pod as the instance.
     pub fn new(client: Client, controller: &str, pod: &str) -> Self {
-        Self(Recorder::new(
-            client,
-            Reporter {
-                controller: controller.into(),
-                instance: Some(pod.into()),
-            },
-        ))
+        Self(Recorder::new(client, Reporter { controller: controller.into(), instance: Some(pod.into()) }))
     }
 
     /// Tells of something that went as wished. `reason` is CamelCase and specific (`ConfigApplied`), `action` the verb.
@@ -50,13 +44,7 @@ impl Events {
 
     fn publish(&self, type_: EventType, about: ObjectReference, reason: &str, action: &str, mut note: String) {
         note.truncate(note.floor_char_boundary(NOTE_BYTES));
-        let event = Event {
-            type_,
-            reason: reason.into(),
-            note: Some(note),
-            action: action.into(),
-            secondary: None,
-        };
+        let event = Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None };
         let recorder = self.0.clone();
         tokio::spawn(async move {
             if let Err(error) = recorder.publish(&event, &about).await {

@@ -20,6 +20,7 @@ pub mod kube_ext;
 pub mod leader;
 pub mod metrics;
 pub mod payment_provider;
+pub mod platform;
 pub mod queue;
 pub mod rate_limit_policy;
 pub mod readiness;
@@ -41,7 +42,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::Settings, clock::SystemClock, context::Ctx, controllers::Queues, events::Events, leader::Election,
-    metrics::Metrics, readiness::Readiness, replicas::Replicas, stores::Stores,
+    metrics::Metrics, readiness::Readiness, replicas::Replicas, statuses::Statuses, stores::Stores,
+    tenant::outcome::Outcomes,
 };
 
 /// Runs until `shutdown`; an error means that the process is of no use and should be started anew.
@@ -60,6 +62,12 @@ pub async fn run(settings: Settings, client: Client, shutdown: CancellationToken
         settings,
         stores: Stores::default(),
         replicas: Replicas::new()?,
+        outcomes: Outcomes::default(),
+        platform_statuses: Statuses::default(),
+        tenant_statuses: Statuses::default(),
+        binding_statuses: Statuses::default(),
+        provider_statuses: Statuses::default(),
+        policy_statuses: Statuses::default(),
     });
     let readiness = Readiness::default();
     let admin = axum::serve(listener, admin::router(ctx.clone(), readiness.clone()))

@@ -64,11 +64,8 @@ struct Inner {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("tenantry_operator");
-        let buckets = || {
-            Histogram::new([
-                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-            ])
-        };
+        let buckets =
+            || Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
         let mut inner = Inner {
             durations: Family::new_with_constructor(buckets),
             errors: Family::default(),
@@ -81,16 +78,8 @@ impl Default for Metrics {
             running: Mutex::default(),
             registry: Registry::default(),
         };
-        registry.register(
-            "reconcile_duration_seconds",
-            "How long reconciles took",
-            inner.durations.clone(),
-        );
-        registry.register(
-            "reconcile_errors",
-            "Reconciles that failed, by reason",
-            inner.errors.clone(),
-        );
+        registry.register("reconcile_duration_seconds", "How long reconciles took", inner.durations.clone());
+        registry.register("reconcile_errors", "Reconciles that failed, by reason", inner.errors.clone());
         registry.register(
             "reconcile_last_success_timestamp_seconds",
             "When an object of the kind was last reconciled without an error",
@@ -101,21 +90,9 @@ impl Default for Metrics {
             "How long the objects that are being reconciled now have been",
             inner.in_progress.clone(),
         );
-        registry.register(
-            "queue_depth",
-            "Objects that wait to be reconciled",
-            inner.queue_depth.clone(),
-        );
-        registry.register(
-            "malformed_objects",
-            "Objects that could not be read as their kind",
-            inner.malformed.clone(),
-        );
-        registry.register(
-            "objects",
-            "Objects by the status of each condition",
-            inner.objects.clone(),
-        );
+        registry.register("queue_depth", "Objects that wait to be reconciled", inner.queue_depth.clone());
+        registry.register("malformed_objects", "Objects that could not be read as their kind", inner.malformed.clone());
+        registry.register("objects", "Objects by the status of each condition", inner.objects.clone());
         registry.register("leader", "1 while this replica holds the Lease", inner.leader.clone());
         inner.registry = registry;
         Self(Arc::new(inner))
@@ -132,28 +109,15 @@ impl Metrics {
         };
         let began = Instant::now();
         self.0.running.lock().insert(object.clone(), began);
-        Reconciling {
-            metrics: self.clone(),
-            object,
-            began,
-        }
+        Reconciling { metrics: self.clone(), object, began }
     }
 
     pub fn failed(&self, kind: &str, reason: &str) {
-        self.0
-            .errors
-            .get_or_create(&Failure {
-                kind: kind.into(),
-                reason: reason.into(),
-            })
-            .inc();
+        self.0.errors.get_or_create(&Failure { kind: kind.into(), reason: reason.into() }).inc();
     }
 
     pub fn succeeded(&self, kind: &str, now: jiff::Timestamp) {
-        self.0
-            .last_success
-            .get_or_create(&Kind { kind: kind.into() })
-            .set(now.as_second());
+        self.0.last_success.get_or_create(&Kind { kind: kind.into() }).set(now.as_second());
     }
 
     pub fn malformed(&self, kind: &str) {
@@ -161,10 +125,7 @@ impl Metrics {
     }
 
     pub fn queued(&self, kind: &str, depth: usize) {
-        self.0
-            .queue_depth
-            .get_or_create(&Kind { kind: kind.into() })
-            .set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.0.queue_depth.get_or_create(&Kind { kind: kind.into() }).set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
 
     pub fn leading(&self, leading: bool) {
@@ -184,10 +145,7 @@ impl Metrics {
         let running = self.0.running.lock();
         self.0.in_progress.clear();
         for (object, began) in running.iter() {
-            self.0
-                .in_progress
-                .get_or_create(object)
-                .set(began.elapsed().as_secs_f64());
+            self.0.in_progress.get_or_create(object).set(began.elapsed().as_secs_f64());
         }
     }
 
@@ -196,38 +154,16 @@ impl Metrics {
         let mut count = |kind: &str, conditions: Option<&Vec<Condition>>| {
             for condition in conditions.into_iter().flatten() {
                 let (condition, status) = (condition.type_.clone(), condition.status.clone());
-                *counts
-                    .entry(Verdict {
-                        kind: kind.into(),
-                        condition,
-                        status,
-                    })
-                    .or_insert(0) += 1;
+                *counts.entry(Verdict { kind: kind.into(), condition, status }).or_insert(0) += 1;
             }
         };
-        stores
-            .platforms
-            .all()
-            .iter()
-            .for_each(|o| count("Platform", o.status.as_ref().map(|s| &s.conditions)));
-        stores
-            .tenants
-            .all()
-            .iter()
-            .for_each(|o| count("Tenant", o.status.as_ref().map(|s| &s.conditions)));
-        stores
-            .role_bindings
-            .all()
-            .iter()
-            .for_each(|o| count("RoleBinding", o.status.as_ref().map(|s| &s.conditions)));
+        stores.platforms.all().iter().for_each(|o| count("Platform", o.status.as_ref().map(|s| &s.conditions)));
+        stores.tenants.all().iter().for_each(|o| count("Tenant", o.status.as_ref().map(|s| &s.conditions)));
+        stores.role_bindings.all().iter().for_each(|o| count("RoleBinding", o.status.as_ref().map(|s| &s.conditions)));
         let providers = stores.payment_providers.all();
-        providers
-            .iter()
-            .for_each(|o| count("PaymentProvider", o.status.as_ref().map(|s| &s.conditions)));
+        providers.iter().for_each(|o| count("PaymentProvider", o.status.as_ref().map(|s| &s.conditions)));
         let policies = stores.rate_limit_policies.all();
-        policies
-            .iter()
-            .for_each(|o| count("RateLimitPolicy", o.status.as_ref().map(|s| &s.conditions)));
+        policies.iter().for_each(|o| count("RateLimitPolicy", o.status.as_ref().map(|s| &s.conditions)));
         self.0.objects.clear();
         for (verdict, number) in counts {
             self.0.objects.get_or_create(&verdict).set(number);
@@ -251,14 +187,8 @@ impl Reconciling {
 impl Drop for Reconciling {
     fn drop(&mut self) {
         self.metrics.0.running.lock().remove(&self.object);
-        let kind = Kind {
-            kind: self.object.kind.clone(),
-        };
-        self.metrics
-            .0
-            .durations
-            .get_or_create(&kind)
-            .observe(self.began.elapsed().as_secs_f64());
+        let kind = Kind { kind: self.object.kind.clone() };
+        self.metrics.0.durations.get_or_create(&kind).observe(self.began.elapsed().as_secs_f64());
     }
 }
 
@@ -281,10 +211,7 @@ mod tests {
         drop(running);
         let text = metrics.render(&stores).unwrap();
         assert!(!text.contains("name=\"acme\""), "{text}");
-        assert!(
-            text.contains("tenantry_operator_reconcile_duration_seconds_count{kind=\"Tenant\"} 1"),
-            "{text}"
-        );
+        assert!(text.contains("tenantry_operator_reconcile_duration_seconds_count{kind=\"Tenant\"} 1"), "{text}");
     }
 
     #[test]

@@ -29,13 +29,7 @@ struct Inner<K: Kept> {
 
 impl<K: Kept> Queue<K> {
     pub fn new(metrics: Metrics) -> Self {
-        Self {
-            inner: Mutex::new(Inner {
-                sender: None,
-                waiting: HashSet::new(),
-            }),
-            metrics,
-        }
+        Self { inner: Mutex::new(Inner { sender: None, waiting: HashSet::new() }), metrics }
     }
 
     /// Asks for a visit of this object.
@@ -51,10 +45,7 @@ impl<K: Kept> Queue<K> {
 
     pub fn push_ref(&self, object: &impl Resource) {
         let meta = object.meta();
-        self.push(
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default(),
-        );
+        self.push(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
     }
 
     pub fn push_all<'o, O: Resource + 'o>(&self, objects: impl IntoIterator<Item = &'o std::sync::Arc<O>>) {
@@ -64,19 +55,13 @@ impl<K: Kept> Queue<K> {
     /// Opens the queue: from now on pushes arrive at the stream.
     pub fn open(&self) -> impl Stream<Item = ReconcileRequest<K>> + use<K> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        *self.inner.lock() = Inner {
-            sender: Some(sender),
-            waiting: HashSet::new(),
-        };
+        *self.inner.lock() = Inner { sender: Some(sender), waiting: HashSet::new() };
         UnboundedReceiverStream::new(receiver)
     }
 
     /// Ends the stream; what is being reconciled may finish.
     pub fn close(&self) {
-        *self.inner.lock() = Inner {
-            sender: None,
-            waiting: HashSet::new(),
-        };
+        *self.inner.lock() = Inner { sender: None, waiting: HashSet::new() };
         self.metrics.queued(&K::kind(&()), 0);
     }
 

@@ -88,14 +88,7 @@ where
         };
         let mut written = self.0.lock();
         written.retain(|_, entry| entry.at.elapsed() < REMEMBERED);
-        written.insert(
-            uid,
-            Written {
-                at: Instant::now(),
-                version,
-                status: status.clone(),
-            },
-        );
+        written.insert(uid, Written { at: Instant::now(), version, status: status.clone() });
     }
 }
 
@@ -114,10 +107,7 @@ mod tests {
         let mut tenant = Tenant::new_minimal("acme", "acme.example");
         tenant.metadata.uid = Some("u-1".into());
         tenant.metadata.resource_version = Some(version.into());
-        tenant.status = Some(TenantStatus {
-            bindings,
-            ..TenantStatus::default()
-        });
+        tenant.status = Some(TenantStatus { bindings, ..TenantStatus::default() });
         tenant
     }
 
@@ -125,13 +115,7 @@ mod tests {
     fn what_was_written_counts_until_the_watch_is_as_far() {
         let statuses = Statuses::<Tenant>::default();
         assert_eq!(statuses.of(&tenant("9", 1)).bindings, 1);
-        statuses.remember(
-            &tenant("10", 2),
-            &TenantStatus {
-                bindings: 2,
-                ..TenantStatus::default()
-            },
-        );
+        statuses.remember(&tenant("10", 2), &TenantStatus { bindings: 2, ..TenantStatus::default() });
         assert_eq!(statuses.of(&tenant("9", 1)).bindings, 2);
         assert_eq!(statuses.of(&tenant("10", 2)).bindings, 2);
         assert_eq!(statuses.of(&tenant("11", 3)).bindings, 3);

@@ -12,7 +12,10 @@ use crds::{PaymentProvider, Platform, PlatformSpec, RateLimitPolicy, RoleBinding
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
-    core::v1::{ConfigMap, Pod, Secret},
+    core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+    networking::v1::Ingress,
+    policy::v1::PodDisruptionBudget,
+    rbac::v1 as rbac,
 };
 use kube::{
     Resource, ResourceExt,
@@ -62,14 +65,7 @@ impl<K: Kept> Shelf<K> {
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
         let store = writer.as_reader();
-        Self {
-            store,
-            inner: Mutex::new(Inner {
-                writer,
-                index: HashMap::new(),
-            }),
-            keys,
-        }
+        Self { store, inner: Mutex::new(Inner { writer, index: HashMap::new() }), keys }
     }
 
     /// The kube-runtime store behind it.
@@ -85,10 +81,7 @@ impl<K: Kept> Shelf<K> {
     /// claims are honoured.
     pub fn find(&self, key: &Key) -> Vec<Arc<K>> {
         let names = self.inner.lock().index.get(key).cloned().unwrap_or_default();
-        let mut found: Vec<_> = names
-            .iter()
-            .filter_map(|(namespace, name)| self.get(namespace, name))
-            .collect();
+        let mut found: Vec<_> = names.iter().filter_map(|(namespace, name)| self.get(namespace, name)).collect();
         found.sort_by_cached_key(|object| seniority(object.as_ref()));
         found
     }
@@ -119,9 +112,7 @@ impl<K: Kept> Shelf<K> {
         let mut inner = self.inner.lock();
         let before = self.get(&namespace(object), &object.name_any())?;
         inner.forget(&before, self.keys);
-        inner
-            .writer
-            .apply_watcher_event(&Event::Delete(before.as_ref().clone()));
+        inner.writer.apply_watcher_event(&Event::Delete(before.as_ref().clone()));
         Some(before)
     }
 }
@@ -157,11 +148,7 @@ fn namespace(object: &impl ResourceExt) -> String {
 
 /// Who comes first where two objects claim one thing: the older, then the one whose namespace and name sort first.
 pub fn seniority(object: &impl ResourceExt) -> (Option<jiff::Timestamp>, String, String) {
-    (
-        object.creation_timestamp().map(|time| time.0),
-        namespace(object),
-        object.name_any(),
-    )
+    (object.creation_timestamp().map(|time| time.0), namespace(object), object.name_any())
 }
 
 /// A shelf per kind.
@@ -177,8 +164,16 @@ pub struct Stores {
     pub documents: Shelf<PartialObjectMeta<ConfigMap>>,
     /// The API's pods.
     pub pods: Shelf<Pod>,
+    /// What Platforms are made of. Progress is read from the first two; of the rest it is enough to see a touch.
     pub deployments: Shelf<Deployment>,
     pub jobs: Shelf<Job>,
+    pub services: Shelf<PartialObjectMeta<Service>>,
+    pub service_accounts: Shelf<PartialObjectMeta<ServiceAccount>>,
+    pub roles: Shelf<PartialObjectMeta<rbac::Role>>,
+    /// RoleBindings of Kubernetes' own RBAC.
+    pub grants: Shelf<PartialObjectMeta<rbac::RoleBinding>>,
+    pub ingresses: Shelf<PartialObjectMeta<Ingress>>,
+    pub disruption_budgets: Shelf<PartialObjectMeta<PodDisruptionBudget>>,
 }
 
 impl Default for Stores {
@@ -195,11 +190,17 @@ impl Default for Stores {
                     TargetKind::Tenant => tenant(policy, &target.name),
                 }]
             }),
-            secrets: Shelf::new(|_| Vec::new()),
+            secrets: Shelf::new(labelled),
             documents: Shelf::new(labelled),
             pods: Shelf::new(labelled),
             deployments: Shelf::new(labelled),
             jobs: Shelf::new(labelled),
+            services: Shelf::new(labelled),
+            service_accounts: Shelf::new(labelled),
+            roles: Shelf::new(labelled),
+            grants: Shelf::new(labelled),
+            ingresses: Shelf::new(labelled),
+            disruption_budgets: Shelf::new(labelled),
         }
     }
 }
@@ -221,10 +222,7 @@ impl Stores {
     pub fn tenants_of(&self, platform: &Platform) -> Vec<Arc<Tenant>> {
         let (namespace, name) = (namespace(platform), platform.name_any());
         let mut tenants = self.tenants.within(&namespace);
-        tenants.retain(|tenant| {
-            self.platform_of(tenant)
-                .is_some_and(|serving| serving.name_any() == name)
-        });
+        tenants.retain(|tenant| self.platform_of(tenant).is_some_and(|serving| serving.name_any() == name));
         tenants
     }
 }
@@ -254,12 +252,7 @@ fn labelled<K: Kept>(object: &K) -> Vec<Key> {
 fn tenant_keys(object: &Tenant) -> Vec<Key> {
     let spec = &object.spec;
     let hostnames = spec.hostnames.iter().map(|name| Key::Hostname(name.clone()));
-    let signing = spec
-        .auth
-        .signing
-        .secret_ref
-        .iter()
-        .map(|reference| secret(object, &reference.name));
+    let signing = spec.auth.signing.secret_ref.iter().map(|reference| secret(object, &reference.name));
     hostnames.chain(signing).collect()
 }
 
@@ -273,10 +266,7 @@ fn platform_keys(object: &Platform) -> Vec<Key> {
 }
 
 fn provider_keys(object: &PaymentProvider) -> Vec<Key> {
-    let secrets = object
-        .spec
-        .secret_keys()
-        .map(|reference| secret(object, &reference.name));
+    let secrets = object.spec.secret_keys().map(|reference| secret(object, &reference.name));
     secrets.chain([tenant(object, &object.spec.tenant_ref.name)]).collect()
 }
 
@@ -302,10 +292,7 @@ mod tests {
         for (name, age) in [("b", 20), ("a", 20), ("z", 10)] {
             shelf.put(hosted(name, age, "api.example.com"));
         }
-        assert_eq!(
-            names(&shelf.find(&Key::Hostname("api.example.com".into()))),
-            ["z", "a", "b"]
-        );
+        assert_eq!(names(&shelf.find(&Key::Hostname("api.example.com".into()))), ["z", "a", "b"]);
     }
 
     #[test]

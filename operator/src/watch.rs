@@ -55,40 +55,49 @@ fn intent(meta: &kube::api::ObjectMeta) -> impl PartialEq {
     )
 }
 
+/// What can be watched: namespaced kinds whose type is known at compile time.
+pub trait Watched:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Where to watch: all namespaces, or each of these.
-pub fn apis<K>(client: &Client, namespaces: &[String]) -> Vec<Api<K>>
+pub fn apis<K>(client: &Client, namespaces: &[String]) -> Vec<(Option<String>, Api<K>)>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
     if namespaces.is_empty() {
-        return vec![Api::all(client.clone())];
+        return vec![(None, Api::all(client.clone()))];
     }
-    namespaces
-        .iter()
-        .map(|namespace| Api::namespaced(client.clone(), namespace))
-        .collect()
+    let each = |namespace: &String| (Some(namespace.clone()), Api::namespaced(client.clone(), namespace));
+    namespaces.iter().map(each).collect()
 }
 
 /// Objects with their body. One that cannot be read as its kind is counted and told about, and its last good version
 /// stays on the shelf.
-pub fn whole<K>(
+pub fn whole<K: Watched>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
+) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send {
     watcher(api, config).default_backoff()
 }
 
 /// Objects by their metadata only.
-pub fn metadata<K>(
+pub fn metadata<K: Watched>(
     api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<PartialObjectMeta<K>>>>> + Send
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
+) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<PartialObjectMeta<K>>>>> + Send {
     watcher(api, config).default_backoff().map(|event| {
         event.map(|event| match event {
             Event::Apply(object) => Event::Apply(DeserializeGuard(Ok(object))),
@@ -153,14 +162,8 @@ fn put<K: Kept>(
             let (namespace, name) = id(&object);
             let version = object.resource_version();
             let before = shelf.put(object);
-            if before
-                .as_ref()
-                .is_none_or(|before| before.resource_version() != version)
-            {
-                tell(Change {
-                    before,
-                    after: shelf.get(&namespace, &name),
-                });
+            if before.as_ref().is_none_or(|before| before.resource_version() != version) {
+                tell(Change { before, after: shelf.get(&namespace, &name) });
             }
         }
         Err(malformed) => {
@@ -177,18 +180,14 @@ fn put<K: Kept>(
                 K::kind(&()),
                 malformed.error
             );
-            ctx.events
-                .warning(&DeserializeGuard::<K>(Err(malformed)), "Malformed", "Read", note);
+            ctx.events.warning(&DeserializeGuard::<K>(Err(malformed)), "Malformed", "Read", note);
         }
     }
 }
 
 fn take<K: Kept>(shelf: &Shelf<K>, object: &Arc<K>, tell: &mut impl FnMut(Change<K>)) {
     if let Some(before) = shelf.take(object) {
-        tell(Change {
-            before: Some(before),
-            after: None,
-        });
+        tell(Change { before: Some(before), after: None });
     }
 }
 

@@ -22,6 +22,12 @@ pub struct Prepared<K>(pub K);
 #[derive(Debug, Clone)]
 pub struct Applied<K>(K);
 
+impl<K> Applied<K> {
+    pub fn into_inner(self) -> K {
+        self.0
+    }
+}
+
 impl<K> Deref for Applied<K> {
     type Target = K;
 
@@ -55,11 +61,7 @@ pub async fn apply<K: Namespaced>(
 ) -> Result<Applied<K>, ReconcileError> {
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     Api::<K>::namespaced(client.clone(), &namespace)
-        .patch(
-            &name,
-            &PatchParams::apply(FIELD_MANAGER).force(),
-            &Patch::Apply(&object),
-        )
+        .patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object))
         .await
         .map(Applied)
         .doing(|| format!("apply {} {namespace}/{name}", K::kind(&())))
@@ -68,21 +70,10 @@ pub async fn apply<K: Namespaced>(
 /// Deletes exactly the object that was seen (by uid), in the background; one that is gone already is fine.
 pub async fn delete<K: Namespaced>(client: &Client, object: &impl ResourceExt) -> Result<(), ReconcileError> {
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
-    let same = Preconditions {
-        uid: object.uid(),
-        resource_version: None,
-    };
-    let params = DeleteParams {
-        preconditions: Some(same),
-        ..DeleteParams::background()
-    };
-    match Api::<K>::namespaced(client.clone(), &namespace)
-        .delete(&name, &params)
-        .await
-    {
+    let same = Preconditions { uid: object.uid(), resource_version: None };
+    let params = DeleteParams { preconditions: Some(same), ..DeleteParams::background() };
+    match Api::<K>::namespaced(client.clone(), &namespace).delete(&name, &params).await {
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        other => other
-            .map(drop)
-            .doing(|| format!("delete {} {namespace}/{name}", K::kind(&()))),
+        other => other.map(drop).doing(|| format!("delete {} {namespace}/{name}", K::kind(&()))),
     }
 }

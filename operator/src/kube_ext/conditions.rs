@@ -49,12 +49,7 @@ pub struct Conditions<'a> {
 impl<'a> Conditions<'a> {
     /// All `types`, in this order, as `Unknown` until they are [set](Self::set).
     pub fn new(types: &[&str], previous: &'a [Condition], generation: Option<i64>, now: Timestamp) -> Self {
-        let mut conditions = Self {
-            previous,
-            generation,
-            now,
-            list: Vec::with_capacity(types.len()),
-        };
+        let mut conditions = Self { previous, generation, now, list: Vec::with_capacity(types.len()) };
         for type_ in types {
             conditions.set(type_, State::Unknown, RECONCILING, "not worked out yet");
         }
@@ -93,16 +88,9 @@ impl<'a> Conditions<'a> {
 
     /// What changed against the object's last status: the occasions for events.
     pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> {
-        self.list
-            .iter()
-            .map(|after| Transition {
-                before: find(self.previous, &after.type_),
-                after,
-            })
-            .filter(|t| {
-                t.before
-                    .is_none_or(|before| before.status != t.after.status || before.reason != t.after.reason)
-            })
+        self.list.iter().map(|after| Transition { before: find(self.previous, &after.type_), after }).filter(|t| {
+            t.before.is_none_or(|before| before.status != t.after.status || before.reason != t.after.reason)
+        })
     }
 
     pub fn into_vec(self) -> Vec<Condition> {
@@ -141,9 +129,7 @@ mod tests {
     fn the_transition_time_moves_only_with_the_status() {
         let before = first();
         let mut conditions = Conditions::new(&["Ready", "Accepted"], &before, Some(2), LATE);
-        conditions
-            .set("Ready", State::True, "Ready", "")
-            .set("Accepted", State::True, "StillAccepted", "again");
+        conditions.set("Ready", State::True, "Ready", "").set("Accepted", State::True, "StillAccepted", "again");
         let after = conditions.into_vec();
         assert_eq!(after[0].last_transition_time, Time(LATE));
         assert_eq!(after[1].last_transition_time, Time(EARLY));
@@ -157,12 +143,6 @@ mod tests {
         conditions.set("Accepted", State::True, "Accepted", "other words");
         assert_eq!(conditions.transitions().count(), 0);
         conditions.set("Accepted", State::False, "Conflicted", "taken");
-        assert_eq!(
-            conditions
-                .transitions()
-                .map(|t| t.after.reason.as_str())
-                .collect::<Vec<_>>(),
-            ["Conflicted"]
-        );
+        assert_eq!(conditions.transitions().map(|t| t.after.reason.as_str()).collect::<Vec<_>>(), ["Conflicted"]);
     }
 }

@@ -6,13 +6,9 @@ use contract::names::{LABEL_MANAGED_BY, LABEL_PART_OF, LABEL_PLATFORM, LABEL_TEN
 
 /// Labels of what belongs to a platform.
 pub fn platform_labels(platform: &str) -> BTreeMap<String, String> {
-    [
-        (LABEL_MANAGED_BY, MANAGED_BY),
-        (LABEL_PART_OF, PART_OF),
-        (LABEL_PLATFORM, platform),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into()
+    [(LABEL_MANAGED_BY, MANAGED_BY), (LABEL_PART_OF, PART_OF), (LABEL_PLATFORM, platform)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// Labels of what belongs to one tenant of a platform.

@@ -1,13 +1,11 @@
-//! What Kubernetes asks of every reconciler, said once: apply, status, conditions, labels, owners.
+//! What Kubernetes asks of every reconciler, said once: apply, conditions, labels, owners.
 
 mod apply;
 mod conditions;
 mod labels;
 mod owner;
-mod status;
 
 pub use apply::{Applied, Namespaced, Prepared, apply, delete};
 pub use conditions::{Conditions, State, Transition, find};
 pub use labels::{platform_labels, tenant_labels};
 pub use owner::{owned_by, owner};
-pub use status::patch_status;

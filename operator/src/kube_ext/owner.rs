@@ -11,10 +11,5 @@ pub fn owner<K: Resource<DynamicType = ()>>(object: &K) -> Option<OwnerReference
 /// Whether this object, and not an older one of the same name, controls the one with this metadata.
 pub fn owned_by(meta: &ObjectMeta, owner: &impl ResourceExt) -> bool {
     let uid = owner.uid();
-    uid.is_some()
-        && meta
-            .owner_references
-            .iter()
-            .flatten()
-            .any(|reference| Some(&reference.uid) == uid.as_ref())
+    uid.is_some() && meta.owner_references.iter().flatten().any(|reference| Some(&reference.uid) == uid.as_ref())
 }

@@ -24,13 +24,8 @@ pub fn decide(me: &str, lease: Option<&Lease>, unchanged_for: Duration) -> Step 
         return Step::Create;
     };
     let spec = lease.spec.as_ref();
-    let holder = spec
-        .and_then(|spec| spec.holder_identity.as_deref())
-        .unwrap_or_default();
-    let seconds = spec
-        .and_then(|spec| spec.lease_duration_seconds)
-        .and_then(|n| u64::try_from(n).ok())
-        .unwrap_or(0);
+    let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+    let seconds = spec.and_then(|spec| spec.lease_duration_seconds).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
     match (holder, Duration::from_secs(seconds).checked_sub(unchanged_for)) {
         ("", _) => Step::Take,
         (holder, _) if holder == me => Step::Renew,
@@ -48,15 +43,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn held_by(holder: &str) -> Lease {
-        let spec = LeaseSpec {
-            holder_identity: Some(holder.into()),
-            lease_duration_seconds: Some(5),
-            ..LeaseSpec::default()
-        };
-        Lease {
-            spec: Some(spec),
-            ..Lease::default()
-        }
+        let spec =
+            LeaseSpec { holder_identity: Some(holder.into()), lease_duration_seconds: Some(5), ..LeaseSpec::default() };
+        Lease { spec: Some(spec), ..Lease::default() }
     }
 
     #[test]

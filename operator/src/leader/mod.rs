@@ -63,13 +63,7 @@ pub struct Term {
 impl Election {
     pub fn new(client: Client, namespace: &str, pod: &str, timing: Timing, clock: Arc<dyn Clock>) -> Self {
         let me = format!("{pod}_{:08x}", rand::random::<u32>());
-        Self {
-            leases: Api::namespaced(client, namespace),
-            clock,
-            me,
-            timing,
-            seen: None,
-        }
+        Self { leases: Api::namespaced(client, namespace), clock, me, timing, seen: None }
     }
 
     /// Returns when this process leads. An API server that does not answer only makes it take longer.
@@ -192,28 +186,15 @@ impl Election {
             ..LeaseSpec::default()
         };
         let metadata = current.map_or_else(
-            || ObjectMeta {
-                name: Some(LEASE_NAME.into()),
-                ..ObjectMeta::default()
-            },
-            |lease| ObjectMeta {
-                managed_fields: None,
-                ..lease.metadata.clone()
-            },
+            || ObjectMeta { name: Some(LEASE_NAME.into()), ..ObjectMeta::default() },
+            |lease| ObjectMeta { managed_fields: None, ..lease.metadata.clone() },
         );
-        Lease {
-            metadata,
-            spec: Some(spec),
-        }
+        Lease { metadata, spec: Some(spec) }
     }
 }
 
 fn holder(lease: &Lease) -> &str {
-    lease
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.holder_identity.as_deref())
-        .unwrap_or_default()
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
 }
 
 #[cfg(test)]

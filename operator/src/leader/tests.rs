@@ -11,10 +11,7 @@ use tower::service_fn;
 use super::*;
 use crate::clock::SystemClock;
 
-const TIMING: Timing = Timing {
-    duration: Duration::from_secs(5),
-    renew: Duration::from_secs(1),
-};
+const TIMING: Timing = Timing { duration: Duration::from_secs(5), renew: Duration::from_secs(1) };
 
 #[derive(Clone, Default)]
 struct OneLease {
@@ -41,15 +38,10 @@ impl OneLease {
         let method = request.method().clone();
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let mut stored = self.lease.lock();
-        let version = stored
-            .as_ref()
-            .and_then(|lease| lease.metadata.resource_version.clone());
+        let version = stored.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         let refused = |code: u16, reason: &str| {
             let status = Status::failure(reason, reason).with_code(code);
-            (
-                StatusCode::from_u16(code).unwrap(),
-                serde_json::to_vec(&status).unwrap(),
-            )
+            (StatusCode::from_u16(code).unwrap(), serde_json::to_vec(&status).unwrap())
         };
         let (code, bytes) = match method {
             Method::GET if stored.is_none() => refused(404, "NotFound"),

@@ -72,18 +72,12 @@ impl Replicas {
             .connect_timeout(CONNECT)
             .no_proxy()
             .build()?;
-        Ok(Self {
-            http,
-            permits: Arc::new(Semaphore::new(IN_FLIGHT)),
-        })
+        Ok(Self { http, permits: Arc::new(Semaphore::new(IN_FLIGHT)) })
     }
 
     /// Asks all of a platform's `pods` that are ready at once, each for at most `wait` (whole seconds).
     pub async fn ask(&self, pods: &[Arc<Pod>], tenant: &str, revision: &Revision, wait: Duration) -> Loaded {
-        let ready: Vec<_> = pods
-            .iter()
-            .filter_map(|pod| Some((pod.name_any(), management_address(pod)?)))
-            .collect();
+        let ready: Vec<_> = pods.iter().filter_map(|pod| Some((pod.name_any(), management_address(pod)?))).collect();
         let answers = ready.iter().map(|(pod, address)| async move {
             match self.ask_one(address, tenant, revision, wait).await {
                 Ok(answer) => answer,
@@ -93,19 +87,13 @@ impl Replicas {
                 }
             }
         });
-        let mut loaded = Loaded {
-            ready: u32::try_from(ready.len()).unwrap_or(u32::MAX),
-            ..Loaded::default()
-        };
+        let mut loaded = Loaded { ready: u32::try_from(ready.len()).unwrap_or(u32::MAX), ..Loaded::default() };
         for ((pod, _), answer) in ready.iter().zip(join_all(answers).await) {
             let Some(answer) = answer else { continue };
             if answer.revision.as_deref() == Some(revision.as_str()) {
                 loaded.loaded += 1;
             } else if let Some(refusal) = answer.rejected.filter(|refusal| refusal.revision == revision.as_str()) {
-                loaded.rejected = Some(Rejection {
-                    pod: pod.clone(),
-                    error: refusal.error,
-                });
+                loaded.rejected = Some(Rejection { pod: pod.clone(), error: refusal.error });
             }
         }
         loaded
@@ -121,10 +109,8 @@ impl Replicas {
     ) -> reqwest::Result<Option<Answer>> {
         // The semaphore is never closed; were it, asking without a permit would be right too.
         let _permit = self.permits.acquire().await;
-        let url = format!(
-            "http://{address}/internal/config/{tenant}?revision={revision}&waitSeconds={}",
-            wait.as_secs()
-        );
+        let url =
+            format!("http://{address}/internal/config/{tenant}?revision={revision}&waitSeconds={}", wait.as_secs());
         let response = self.http.get(url).timeout(wait + GRACE).send().await?;
         if response.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(None);
@@ -139,27 +125,11 @@ pub fn management_address(pod: &Pod) -> Option<String> {
         return None;
     }
     let status = pod.status.as_ref()?;
-    status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|c| c.type_ == "Ready" && c.status == "True")?;
+    status.conditions.iter().flatten().find(|c| c.type_ == "Ready" && c.status == "True")?;
     let ip = status.pod_ip.as_deref().filter(|ip| !ip.is_empty())?;
-    let ports = pod
-        .spec
-        .as_ref()?
-        .containers
-        .iter()
-        .flat_map(|container| container.ports.iter().flatten());
-    let port = ports
-        .into_iter()
-        .find(|port| port.name.as_deref() == Some(PORT_MANAGEMENT))?
-        .container_port;
-    Some(if ip.contains(':') {
-        format!("[{ip}]:{port}")
-    } else {
-        format!("{ip}:{port}")
-    })
+    let ports = pod.spec.as_ref()?.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let port = ports.into_iter().find(|port| port.name.as_deref() == Some(PORT_MANAGEMENT))?.container_port;
+    Some(if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") })
 }
 
 #[cfg(test)]

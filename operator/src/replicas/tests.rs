@@ -46,11 +46,8 @@ async fn ask(pods: &[Arc<Pod>], tenant: &str) -> Loaded {
 
 #[tokio::test]
 async fn it_is_everywhere_when_every_ready_replica_serves_it() {
-    let pods = [
-        replica(serves(revision().as_str())).await,
-        replica(serves(revision().as_str())).await,
-        pod(9, "False"),
-    ];
+    let pods =
+        [replica(serves(revision().as_str())).await, replica(serves(revision().as_str())).await, pod(9, "False")];
     let loaded = ask(&pods, "acme").await;
     assert_eq!((loaded.loaded, loaded.ready), (2, 2));
     assert!(loaded.everywhere());
@@ -59,14 +56,7 @@ async fn it_is_everywhere_when_every_ready_replica_serves_it() {
 #[tokio::test]
 async fn an_older_revision_an_unknown_tenant_and_silence_do_not_count() {
     let pods = [replica(serves("ffffffffffffffff")).await, pod(1, "True")];
-    assert_eq!(
-        ask(&pods, "acme").await,
-        Loaded {
-            loaded: 0,
-            ready: 2,
-            rejected: None
-        }
-    );
+    assert_eq!(ask(&pods, "acme").await, Loaded { loaded: 0, ready: 2, rejected: None });
     assert_eq!(ask(&pods, "other").await.loaded, 0);
 }
 
@@ -76,10 +66,7 @@ async fn a_refusal_is_told_with_the_pod_and_the_reason() {
     let answer = json!({ "tenant": "acme", "revision": "ffffffffffffffff", "loadedAt": null, "rejected": refusal });
     let pods = [replica(answer).await];
     let rejected = ask(&pods, "acme").await.rejected.unwrap();
-    assert_eq!(
-        (rejected.pod, rejected.error),
-        (pods[0].name_any(), "currency \"usd\"".to_owned())
-    );
+    assert_eq!((rejected.pod, rejected.error), (pods[0].name_any(), "currency \"usd\"".to_owned()));
 }
 
 #[tokio::test]

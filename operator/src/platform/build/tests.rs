@@ -1,0 +1,81 @@
+//! What a person would look at with `kubectl get -o yaml`.
+
+use super::{
+    super::{
+        fixtures::{EXTERNAL, IMAGE, data, found},
+        validate::validate,
+    },
+    *,
+};
+
+fn resources(spec: &str) -> Resources {
+    let found = found(spec);
+    build(&found, &validate(&found, IMAGE))
+}
+
+#[test]
+fn the_deployment_and_its_migration() {
+    let workload = resources(EXTERNAL).workload.unwrap();
+    insta::assert_yaml_snapshot!("deployment", workload.deployment);
+    insta::assert_yaml_snapshot!("migration", workload.migration);
+}
+
+#[test]
+fn the_api_may_watch_documents_and_read_no_secret() {
+    let resources = resources(EXTERNAL);
+    insta::assert_yaml_snapshot!("role", resources.role);
+    insta::assert_yaml_snapshot!("role_binding", resources.role_binding);
+}
+
+#[test]
+fn how_it_is_reached() {
+    let spec = format!(
+        "{EXTERNAL}ingress: {{className: nginx, tls: {{issuerRef: {{kind: ClusterIssuer, name: letsencrypt}}}}}}\n"
+    );
+    let resources = resources(&spec);
+    insta::assert_yaml_snapshot!("service", resources.service);
+    insta::assert_yaml_snapshot!("ingress", resources.ingress);
+    insta::assert_yaml_snapshot!("disruption_budget", resources.disruption_budget);
+}
+
+#[test]
+fn without_a_database_there_is_a_service_and_no_pod() {
+    let mut found = found(EXTERNAL);
+    found.postgres = None;
+    assert!(build(&found, &validate(&found, IMAGE)).workload.is_none());
+}
+
+#[test]
+fn a_variable_of_the_person_replaces_ours_and_none_is_named_twice() {
+    let spec =
+        format!("{EXTERNAL}extraEnv: [{{name: TENANTRY_LOG_LEVEL, value: trace}}, {{name: MINE, value: \"1\"}}]\n");
+    let workload = resources(&spec).workload.unwrap();
+    let pod = workload.deployment.0.spec.unwrap().template.spec.unwrap();
+    let env = pod.containers[0].env.clone().unwrap();
+    let named = |name: &str| {
+        env.iter().filter(|variable| variable.name == name).map(|v| v.value.clone().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((named("TENANTRY_LOG_LEVEL"), named("MINE")), (vec!["trace".to_owned()], vec!["1".to_owned()]));
+}
+
+#[test]
+fn another_image_or_database_is_another_migration_and_anything_else_is_not() {
+    let name = |spec: &str, uri: &str, image: &str| {
+        let mut found = found(spec);
+        found.postgres = data(&[("uri", uri)]);
+        build(&found, &validate(&found, image)).workload.unwrap().migration.0.metadata.name.unwrap()
+    };
+    let first = name(EXTERNAL, "postgres://a", IMAGE);
+    assert_eq!(first, name(&format!("{EXTERNAL}replicas: 9\n"), "postgres://a", IMAGE));
+    assert_ne!(first, name(EXTERNAL, "postgres://b", IMAGE));
+    assert_ne!(first, name(EXTERNAL, "postgres://a", "other:2"));
+}
+
+#[test]
+fn more_hosts_than_an_object_can_hold_become_one_rule_for_all() {
+    let spec = format!("{EXTERNAL}ingress: {{}}\n");
+    let found = found(&spec);
+    let hosts: Vec<_> = (0..5000).map(|n| format!("t{n}.example")).collect();
+    let rules = network::ingress(&found, &hosts).unwrap().spec.unwrap().rules.unwrap();
+    assert_eq!((rules.len(), rules[0].host.as_ref()), (1, None));
+}

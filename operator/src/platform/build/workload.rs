@@ -1,0 +1,330 @@
+//! The API's Deployment.
+
+use std::collections::BTreeMap;
+
+use contract::names::{
+    self, API_NAME, LABEL_INSTANCE, LABEL_NAME, LABEL_PLATFORM, PORT_HTTP, PORT_MANAGEMENT, SEALING_KEY,
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::{
+            Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction,
+            KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile,
+            SecretKeySelector, SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+        },
+    },
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+};
+use kube::api::ObjectMeta;
+
+use super::{
+    super::{
+        dereference::Dereferenced,
+        validate::{Shape, Source, ValidatedPlatform},
+    },
+    ANNOTATION_MIGRATION, ANNOTATION_SECRETS, meta,
+};
+use crate::kube_ext::platform_labels;
+
+const HTTP: i32 = 8080;
+const MANAGEMENT: i32 = 9090;
+const USER: i64 = 10_001;
+const CACHE_DIR: &str = "/var/cache/tenantry";
+const SEALING_DIR: &str = "/etc/tenantry/sealing-key";
+const POSTGRES_CA_DIR: &str = "/etc/tenantry/postgres";
+/// Between "not ready" and the end of accepting: load balancers take notice.
+const DRAIN_SECONDS: i64 = 5;
+/// Then requests under way may finish: longer than a request is allowed to take, with the drain before it.
+const GRACE_SECONDS: i64 = DRAIN_SECONDS + 35;
+
+/// Labels that select the pods that take requests.
+pub fn selector(platform: &str) -> BTreeMap<String, String> {
+    [(LABEL_NAME, API_NAME), (LABEL_INSTANCE, platform), (LABEL_PLATFORM, platform)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+pub fn deployment(
+    found: &Dereferenced,
+    validated: &ValidatedPlatform,
+    postgres: &Source,
+    redis: &Source,
+    migration: &str,
+) -> Deployment {
+    let spec = &found.platform.spec;
+    let mut annotations = spec.pod_annotations.clone();
+    annotations.insert(ANNOTATION_MIGRATION.into(), migration.into());
+    annotations.insert(ANNOTATION_SECRETS.into(), format!("{}-{}", postgres.digest, redis.digest));
+    let mut labels = platform_labels(&found.name);
+    labels.extend(selector(&found.name));
+    Deployment {
+        metadata: meta(found, names::api(&found.name)),
+        spec: Some(DeploymentSpec {
+            replicas: i32::try_from(validated.replicas).ok(),
+            progress_deadline_seconds: i32::try_from(spec.rollout.progress_deadline_seconds).ok(),
+            revision_history_limit: Some(3),
+            selector: LabelSelector { match_labels: Some(selector(&found.name)), ..LabelSelector::default() },
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".into()),
+                // Never fewer than declared: a new pod is ready, with a complete snapshot, before an old one goes.
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_unavailable: Some(IntOrString::Int(0)),
+                    max_surge: Some(IntOrString::String("25%".into())),
+                }),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    annotations: Some(annotations),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(found, validated, postgres, redis)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+fn pod(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Source, redis: &Source) -> PodSpec {
+    let spec = &found.platform.spec;
+    let mut volumes = vec![
+        Volume {
+            name: "sealing-key".into(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(names::sealing_key_secret(&found.name)),
+                items: Some(vec![KeyToPath { key: SEALING_KEY.into(), path: SEALING_KEY.into(), mode: None }]),
+                default_mode: Some(0o440),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
+        empty_dir("cache"),
+        empty_dir("tmp"),
+    ];
+    volumes.extend(database_volumes(postgres));
+    PodSpec {
+        containers: vec![container(found, validated, postgres, redis)],
+        service_account_name: Some(names::api(&found.name)),
+        security_context: Some(pod_security()),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        volumes: Some(volumes),
+        node_selector: Some(spec.node_selector.clone()).filter(|selector| !selector.is_empty()),
+        tolerations: Some(spec.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
+        topology_spread_constraints: Some(spread(found)),
+        ..PodSpec::default()
+    }
+}
+
+fn container(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Source, redis: &Source) -> Container {
+    let port = |name: &str, number| ContainerPort {
+        name: Some(name.into()),
+        container_port: number,
+        protocol: Some("TCP".into()),
+        ..ContainerPort::default()
+    };
+    let mut mounts = vec![
+        VolumeMount { read_only: Some(true), ..mount("sealing-key", SEALING_DIR) },
+        mount("cache", CACHE_DIR),
+        mount("tmp", "/tmp"),
+    ];
+    mounts.extend(database_mounts(postgres));
+    Container {
+        name: "api".into(),
+        image: Some(validated.image.clone()),
+        image_pull_policy: pull_policy(found),
+        args: Some(vec!["serve".into()]),
+        ports: Some(vec![port(PORT_HTTP, HTTP), port(PORT_MANAGEMENT, MANAGEMENT)]),
+        env: Some(env(found, postgres, redis)),
+        volume_mounts: Some(mounts),
+        resources: found.platform.spec.resources.clone(),
+        security_context: Some(container_security()),
+        // Two minutes to start; then silence for half a minute is death, and one failed answer takes it out of the Service.
+        startup_probe: Some(probe("/startupz", 1, 120)),
+        liveness_probe: Some(probe("/livez", 10, 3)),
+        readiness_probe: Some(probe("/readyz", 2, 1)),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String(PORT_MANAGEMENT.into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn env(found: &Dereferenced, postgres: &Source, redis: &Source) -> Vec<EnvVar> {
+    let spec = &found.platform.spec;
+    let mut env = postgres_env(postgres);
+    env.extend(redis_env(redis));
+    env.extend([
+        value("TENANTRY_PLATFORM", &found.name),
+        field("TENANTRY_NAMESPACE", "metadata.namespace"),
+        field("TENANTRY_POD_NAME", "metadata.name"),
+        value("TENANTRY_CACHE_DIR", CACHE_DIR),
+        value("TENANTRY_SEALING_KEY_FILE", &format!("{SEALING_DIR}/{SEALING_KEY}")),
+        value("TENANTRY_PORT", &HTTP.to_string()),
+        value("TENANTRY_MANAGEMENT_PORT", &MANAGEMENT.to_string()),
+        value("TENANTRY_TENANT_HEADER", spec.api.tenant_header.as_str()),
+        value("TENANTRY_DRAIN_SECONDS", &DRAIN_SECONDS.to_string()),
+    ]);
+    if !spec.api.trusted_proxies.is_empty() {
+        env.push(value("TENANTRY_TRUSTED_PROXIES", &spec.api.trusted_proxies.join(",")));
+    }
+    if let Some(endpoint) = &spec.observability.otlp_endpoint {
+        env.push(value("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+    }
+    env.extend(log_env(found));
+    // A variable may be named once, and what a person says there wins.
+    env.retain(|ours| spec.extra_env.iter().all(|theirs| theirs.name != ours.name));
+    env.extend(spec.extra_env.iter().cloned());
+    env
+}
+
+pub fn log_env(found: &Dereferenced) -> [EnvVar; 2] {
+    let observability = &found.platform.spec.observability;
+    [
+        value("TENANTRY_LOG_LEVEL", observability.log_level.as_str()),
+        value("TENANTRY_LOG_FORMAT", observability.log_format.as_str()),
+    ]
+}
+
+pub fn postgres_env(source: &Source) -> Vec<EnvVar> {
+    let mut env = match source.shape {
+        Shape::Uri => vec![secret("DATABASE_URL", &source.secret, "uri")],
+        Shape::Parts => {
+            let parts = [
+                ("PGHOST", "host"),
+                ("PGPORT", "port"),
+                ("PGDATABASE", "dbname"),
+                ("PGUSER", "username"),
+                ("PGPASSWORD", "password"),
+            ];
+            parts.map(|(variable, key)| secret(variable, &source.secret, key)).into()
+        }
+    };
+    if source.shape == Shape::Parts && source.optional.contains(&"sslmode") {
+        env.push(secret("PGSSLMODE", &source.secret, "sslmode"));
+    }
+    if source.optional.contains(&"ca") {
+        env.push(value("PGSSLROOTCERT", &format!("{POSTGRES_CA_DIR}/ca.crt")));
+    }
+    env
+}
+
+fn redis_env(source: &Source) -> Vec<EnvVar> {
+    match source.shape {
+        Shape::Uri => vec![secret("REDIS_URL", &source.secret, "uri")],
+        // The kubelet puts earlier variables in.
+        Shape::Parts => vec![
+            secret("REDIS_HOST", &source.secret, "host"),
+            secret("REDIS_PORT", &source.secret, "port"),
+            secret("REDIS_PASSWORD", &source.secret, "password"),
+            value("REDIS_URL", "redis://:$(REDIS_PASSWORD)@$(REDIS_HOST):$(REDIS_PORT)"),
+        ],
+    }
+}
+
+/// The certificate authority of the database, where its Secret brings one.
+pub fn database_volumes(postgres: &Source) -> Vec<Volume> {
+    let ca = postgres.optional.iter().filter(|key| **key == "ca").map(|_| Volume {
+        name: "postgres-ca".into(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(postgres.secret.clone()),
+            items: Some(vec![KeyToPath { key: "ca".into(), path: "ca.crt".into(), mode: None }]),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    ca.collect()
+}
+
+pub fn database_mounts(postgres: &Source) -> Vec<VolumeMount> {
+    let ca = postgres.optional.iter().filter(|key| **key == "ca");
+    ca.map(|_| VolumeMount { read_only: Some(true), ..mount("postgres-ca", POSTGRES_CA_DIR) }).collect()
+}
+
+pub fn pull_policy(found: &Dereferenced) -> Option<String> {
+    found.platform.spec.image.as_ref().map(|image| image.pull_policy.as_str().to_owned())
+}
+
+/// The `restricted` level of the pod security standards.
+pub fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+pub fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+        ..SecurityContext::default()
+    }
+}
+
+/// As declared, or else over nodes as far as there are any.
+fn spread(found: &Dereferenced) -> Vec<TopologySpreadConstraint> {
+    let declared = &found.platform.spec.topology_spread_constraints;
+    if !declared.is_empty() {
+        return declared.clone();
+    }
+    vec![TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".into(),
+        when_unsatisfiable: "ScheduleAnyway".into(),
+        label_selector: Some(LabelSelector { match_labels: Some(selector(&found.name)), ..LabelSelector::default() }),
+        ..TopologySpreadConstraint::default()
+    }]
+}
+
+fn empty_dir(name: &str) -> Volume {
+    Volume { name: name.into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() }
+}
+
+fn value(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.into(), value: Some(value.into()), value_from: None }
+}
+
+fn secret(name: &str, secret: &str, key: &str) -> EnvVar {
+    from(
+        name,
+        EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector { name: secret.into(), key: key.into(), optional: None }),
+            ..EnvVarSource::default()
+        },
+    )
+}
+
+fn field(name: &str, path: &str) -> EnvVar {
+    from(
+        name,
+        EnvVarSource {
+            field_ref: Some(ObjectFieldSelector { field_path: path.into(), api_version: None }),
+            ..EnvVarSource::default()
+        },
+    )
+}
+
+fn from(name: &str, source: EnvVarSource) -> EnvVar {
+    EnvVar { name: name.into(), value: None, value_from: Some(source) }
+}

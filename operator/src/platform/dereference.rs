@@ -1,0 +1,65 @@
+//! Everything that a Platform refers to or is made of, as it stands. Nothing is judged here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use contract::names;
+use crds::{Platform, Tenant};
+use k8s_openapi::{
+    ByteString,
+    api::{apps::v1::Deployment, batch::v1::Job, core::v1::Secret},
+};
+use kube::{Api, ResourceExt};
+
+use crate::{
+    context::Ctx,
+    error::{Doing, ReconcileError},
+    stores::Key,
+};
+
+/// The data of a Secret; `None` where there is no such Secret.
+pub type Data = Option<BTreeMap<String, ByteString>>;
+
+#[derive(Debug)]
+pub struct Dereferenced {
+    pub platform: Arc<Platform>,
+    pub namespace: String,
+    pub name: String,
+    /// Secret named in `spec.postgres.external`.
+    pub postgres: Data,
+    /// Secret named in `spec.redis.external`.
+    pub redis: Data,
+    pub sealing_key: Data,
+    pub deployment: Option<Arc<Deployment>>,
+    /// Migration Jobs of this Platform, oldest first.
+    pub jobs: Vec<Arc<Job>>,
+    /// Tenants that it serves, oldest first.
+    pub tenants: Vec<Arc<Tenant>>,
+}
+
+pub async fn dereference(ctx: &Ctx, platform: Arc<Platform>) -> Result<Dereferenced, ReconcileError> {
+    let (namespace, name) = (platform.namespace().unwrap_or_default(), platform.name_any());
+    let secrets = Api::<Secret>::namespaced(ctx.client.clone(), &namespace);
+    let read = async |name: Option<&str>| match name {
+        None => Ok(None),
+        Some(name) => {
+            let secret = secrets.get_opt(name).await.doing(|| format!("read Secret {namespace}/{name}"))?;
+            Ok::<_, ReconcileError>(secret.map(|secret| secret.data.unwrap_or_default()))
+        }
+    };
+    let external = |external: &Option<crds::platform::External>| external.as_ref().map(|e| e.secret_ref.name.clone());
+    let (postgres, redis) = (external(&platform.spec.postgres.external), external(&platform.spec.redis.external));
+    let sealing_key = names::sealing_key_secret(&name);
+    let (postgres, redis, sealing_key) =
+        tokio::try_join!(read(postgres.as_deref()), read(redis.as_deref()), read(Some(&sealing_key)))?;
+    Ok(Dereferenced {
+        postgres,
+        redis,
+        sealing_key,
+        deployment: ctx.stores.deployments.get(&namespace, &names::api(&name)),
+        jobs: ctx.stores.jobs.find(&Key::Platform(namespace.clone(), name.clone())),
+        tenants: ctx.stores.tenants_of(&platform),
+        platform,
+        namespace,
+        name,
+    })
+}

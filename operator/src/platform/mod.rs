@@ -1,0 +1,53 @@
+//! Platform: one deployment of the API and what it stands on.
+//!
+//! One reconcile is five steps, each in the file of its name: *dereference* (the Secrets, Tenants and objects it has to do
+//! with) → *validate* (what can be run; pure) → *build* (the objects; pure) → *apply* (in the order that keeps the API up:
+//! migrations succeed before a new template is applied) → *status* (pure, from what was applied).
+
+pub mod apply;
+pub mod build;
+pub mod dereference;
+pub mod status;
+pub mod validate;
+
+#[cfg(test)]
+mod fixtures;
+
+use std::{sync::Arc, time::Duration};
+
+use crds::{Platform, conditions::READY};
+use kube::{ResourceExt, runtime::controller::Action};
+
+use self::{dereference::dereference, validate::validate};
+use crate::{context::Ctx, error::ReconcileError, kube_ext::Conditions};
+
+/// How often everything is applied anew although nothing was told: a net under the watches.
+const RESYNC: Duration = Duration::from_mins(10);
+
+pub async fn reconcile(platform: Arc<Platform>, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
+    // What it owns is collected by Kubernetes; data is not owned.
+    if platform.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let before = ctx.platform_statuses.of(&platform);
+    let found = dereference(&ctx, platform.clone()).await?;
+    let validated = validate(&found, &ctx.settings.api_image);
+    let applied = apply::apply(&ctx, &found, &validated).await?;
+    let (status, conditions) = status::status(&found, &before, &validated, &applied, ctx.now());
+    ctx.platform_statuses.write(&ctx.client, &platform, &status).await?;
+    tell(&ctx, &platform, &conditions);
+    Ok(Action::requeue(RESYNC))
+}
+
+/// Events for what changed, except the roll-up, whose reason is always another condition's.
+fn tell(ctx: &Ctx, platform: &Platform, conditions: &Conditions<'_>) {
+    for transition in conditions.transitions().filter(|transition| transition.after.type_ != READY) {
+        let after = transition.after;
+        if status::is_bad(after) {
+            ctx.events.warning(platform, &after.reason, "Reconcile", after.message.as_str());
+        } else if transition.before.is_some_and(|before| before.reason != after.reason) {
+            ctx.events.normal(platform, &after.reason, "Reconcile", after.message.as_str());
+        }
+    }
+    tracing::debug!(platform = platform.name_any(), "reconciled");
+}

@@ -1,0 +1,214 @@
+//! What of a Platform can be run: Secrets with the keys that are needed, hosts, and what is declared but not carried out.
+
+use std::collections::BTreeMap;
+
+use contract::seal::KEY_BYTES;
+use crds::{
+    conditions::reasons,
+    platform::{External, RolloutStrategy},
+};
+use k8s_openapi::ByteString;
+use sha2::{Digest, Sha256};
+
+use super::dereference::{Data, Dereferenced};
+
+/// A Platform that can be run, with nothing left to decide.
+#[derive(Debug, Clone)]
+pub struct ValidatedPlatform {
+    pub image: String,
+    /// What the API is told about its database, or why it cannot be.
+    pub postgres: Result<Source, Problem>,
+    pub redis: Result<Source, Problem>,
+    /// Whether the sealing key has to be made; a problem where the one that is there cannot be used.
+    pub sealing_key: Result<SealingKey, Problem>,
+    /// Hosts of the Ingress, sorted.
+    pub hosts: Vec<String>,
+    pub replicas: u32,
+    /// Fields that are declared and not carried out yet, as sentences.
+    pub not_carried_out: Vec<&'static str>,
+}
+
+/// A Secret to connect with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub secret: String,
+    pub shape: Shape,
+    /// Which of the optional keys are there.
+    pub optional: Vec<&'static str>,
+    /// Changes with the Secret's content, and tells nothing about it.
+    pub digest: String,
+}
+
+/// How a Secret says where to connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    Uri,
+    Parts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealingKey {
+    Present,
+    Missing,
+}
+
+/// Why something cannot be used: a reason for machines, a sentence with the cure for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+const POSTGRES_PARTS: &[&str] = &["host", "port", "dbname", "username", "password"];
+const POSTGRES_OPTIONAL: &[&str] = &["sslmode", "ca"];
+const REDIS_PARTS: &[&str] = &["host", "port", "password"];
+
+pub fn validate(found: &Dereferenced, default_image: &str) -> ValidatedPlatform {
+    let spec = &found.platform.spec;
+    let key = found.sealing_key.as_ref().and_then(|data| data.get(contract::names::SEALING_KEY));
+    let pepper = key.map(|key| key.0.as_slice()).unwrap_or_default();
+    let resolve = |what: Wanted<'_>| what.resolve(pepper);
+    let bounds = spec.autoscaling.as_ref().filter(|autoscaling| autoscaling.enabled);
+    ValidatedPlatform {
+        image: spec.image.as_ref().map_or_else(|| default_image.to_owned(), crds::platform::Image::reference),
+        postgres: resolve(Wanted {
+            field: "spec.postgres",
+            example: "uri (postgres://user:password@host:5432/database)",
+            external: spec.postgres.external.as_ref(),
+            data: &found.postgres,
+            parts: POSTGRES_PARTS,
+            optional: POSTGRES_OPTIONAL,
+        }),
+        redis: resolve(Wanted {
+            field: "spec.redis",
+            example: "uri (redis://:password@host:6379)",
+            external: spec.redis.external.as_ref(),
+            data: &found.redis,
+            parts: REDIS_PARTS,
+            optional: &[],
+        }),
+        sealing_key: sealing_key(found),
+        hosts: hosts(found),
+        // The autoscaler sets spec.replicas through /scale; between its bounds it decides.
+        replicas: bounds.map_or(spec.replicas, |bounds| {
+            spec.replicas.max(bounds.min_replicas).min(bounds.max_replicas.max(bounds.min_replicas))
+        }),
+        not_carried_out: not_carried_out(found),
+    }
+}
+
+struct Wanted<'a> {
+    field: &'static str,
+    example: &'static str,
+    external: Option<&'a External>,
+    data: &'a Data,
+    parts: &'static [&'static str],
+    optional: &'static [&'static str],
+}
+
+impl Wanted<'_> {
+    fn resolve(self, pepper: &[u8]) -> Result<Source, Problem> {
+        let Self { field, example, external, data, parts, optional } = self;
+        let Some(External { secret_ref }) = external else {
+            let message = format!(
+                "{field}.managed is not run by this version of the operator: start one yourself, put how to reach it into \
+                 a Secret under the key {example} and name the Secret in {field}.external.secretRef.name",
+            );
+            return Err(Problem { reason: "ManagedNotSupported", message });
+        };
+        let name = &secret_ref.name;
+        let Some(data) = data else {
+            let message = format!(
+                "{field}.external.secretRef.name is {name:?}, and there is no such Secret: create it with the key {example}",
+            );
+            return Err(Problem { reason: reasons::SECRET_NOT_FOUND, message });
+        };
+        let has = |key: &&str| data.get(*key).is_some_and(|value| !value.0.is_empty());
+        let shape = if has(&"uri") {
+            Shape::Uri
+        } else if parts.iter().all(|key| has(key)) {
+            Shape::Parts
+        } else {
+            let missing: Vec<_> = parts.iter().filter(|key| !has(key)).copied().collect();
+            let message = format!(
+                "Secret {name} named in {field}.external.secretRef lacks {}: add the key {example}, or all of {}",
+                missing.join(", "),
+                parts.join(", "),
+            );
+            return Err(Problem { reason: reasons::SECRET_KEY_NOT_FOUND, message });
+        };
+        let optional = optional.iter().filter(|key| has(key)).copied().collect();
+        Ok(Source { secret: name.clone(), shape, optional, digest: digest(pepper, data) })
+    }
+}
+
+/// A hash of the content under a key that nobody else has: short passwords cannot be guessed from it.
+fn digest(pepper: &[u8], data: &BTreeMap<String, ByteString>) -> String {
+    let mut hash = Sha256::new();
+    for part in std::iter::once(pepper).chain(data.iter().flat_map(|(key, value)| [key.as_bytes(), &value.0])) {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hex::encode(&hash.finalize()[..8])
+}
+
+fn sealing_key(found: &Dereferenced) -> Result<SealingKey, Problem> {
+    let name = contract::names::sealing_key_secret(&found.name);
+    let Some(data) = &found.sealing_key else { return Ok(SealingKey::Missing) };
+    match data.get(contract::names::SEALING_KEY) {
+        Some(key) if key.0.len() == KEY_BYTES => Ok(SealingKey::Present),
+        other => Err(Problem {
+            reason: reasons::SECRET_INVALID,
+            message: format!(
+                "Secret {name} must hold {KEY_BYTES} random bytes under the key {:?} and holds {}: put the original key \
+                 back, or delete the Secret to have a new one made",
+                contract::names::SEALING_KEY,
+                other.map_or(0, |key| key.0.len()),
+            ),
+        }),
+    }
+}
+
+/// Declared hosts, or else the hostnames that the tenants hold.
+fn hosts(found: &Dereferenced) -> Vec<String> {
+    let declared = found.platform.spec.ingress.as_ref().map(|ingress| ingress.hosts.clone()).unwrap_or_default();
+    let mut hosts = if declared.is_empty() {
+        let held = |tenant: &std::sync::Arc<crds::Tenant>| match &tenant.status {
+            Some(status) if status.observed_generation.is_some() => status.hostnames.clone(),
+            _ => tenant.spec.hostnames.clone(),
+        };
+        found.tenants.iter().flat_map(held).collect()
+    } else {
+        declared
+    };
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+fn not_carried_out(found: &Dereferenced) -> Vec<&'static str> {
+    let spec = &found.platform.spec;
+    let declared = [
+        (
+            spec.rollout.strategy == RolloutStrategy::BlueGreen,
+            "spec.rollout.strategy BlueGreen: pods are replaced one after the other",
+        ),
+        (spec.gateway.is_some(), "spec.gateway: make an HTTPRoute to the Service, or use spec.ingress"),
+        (spec.observability.service_monitor, "spec.observability.serviceMonitor: scrape the port named management"),
+        (
+            spec.autoscaling.as_ref().is_some_and(|autoscaling| autoscaling.enabled),
+            "spec.autoscaling: point a HorizontalPodAutoscaler at this Platform; its bounds are kept",
+        ),
+        (spec.mail.is_some(), "spec.mail: no mail is sent"),
+        (spec.web_push.is_some(), "spec.webPush: no notification is pushed"),
+        (spec.object_store.is_some(), "spec.objectStore: no file is stored"),
+        (
+            spec.observability.sentry_dsn_secret_ref.is_some(),
+            "spec.observability.sentryDsnSecretRef: errors are only logged",
+        ),
+    ];
+    declared.into_iter().filter(|(declared, _)| *declared).map(|(_, sentence)| sentence).collect()
+}
+
+#[cfg(test)]
+mod tests;
