@@ -40,8 +40,8 @@ pub struct Failure {
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        $(#[$doc])*
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+ }
 
         impl $name {
@@ -79,6 +79,7 @@ pub struct UnknownWord {
 
 words! {
     /// Who began it.
+    #[schema(as = PaymentType)]
     Kind {
         /// A vendor asks for the money.
         Initiate = "initiate",
@@ -89,6 +90,7 @@ words! {
 
 words! {
     /// Where a payment stands.
+    #[schema(as = PaymentStatus)]
     Status {
         /// We mean to take it; the provider has not confirmed that it knows.
         Pending = "pending",
