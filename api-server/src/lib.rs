@@ -9,6 +9,7 @@
 //! | [`tenancy`] | the tenants: documents in, snapshots out, swapped while running |
 //! | [`infra`] | PostgreSQL with a tenant or not at all, Redis, the clock |
 //! | [`serve`] | start, readiness, drain |
+//! | [`jobs`] | work that is done once, apart from serving |
 #![doc = include_str!("../README.md")]
 
 pub mod app;
@@ -17,6 +18,7 @@ pub mod error;
 pub mod extract;
 pub mod features;
 pub mod infra;
+pub mod jobs;
 pub mod limits;
 pub mod management;
 pub mod metrics;

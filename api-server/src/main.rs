@@ -1,24 +1,36 @@
 //! Reads the settings, starts telemetry, runs one command.
 
-use std::io::Write;
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
 use api_server::{
-    infra::db,
+    infra::{Db, db},
+    jobs::purge_tenant,
     router, serve,
-    settings::{Cli, Command},
+    settings::{Cli, Command, Job, JobName},
     telemetry,
 };
 use clap::Parser;
+use contract::TenantId;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     // The first to install one wins, and there is no other.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match Cli::parse().command {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "tenantry-api: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Serve(settings) => {
             let _telemetry = telemetry::start(&settings.log)?;
             serve::run(*settings).await
@@ -28,6 +40,14 @@ async fn main() -> anyhow::Result<()> {
             let options = db::options(settings.database.database_url.as_deref()).context("DATABASE_URL")?;
             db::migrate(options).await.context("the database could not be migrated")?;
             tracing::info!("the database is up to date");
+            Ok(())
+        }
+        Command::Job(Job { name: JobName::PurgeTenant(settings) }) => {
+            let _telemetry = telemetry::start(&settings.log)?;
+            let options = db::options(settings.database.database_url.as_deref()).context("DATABASE_URL")?;
+            let db = Db::lazy(options, 1);
+            let rows = purge_tenant::purge(&db, TenantId::from_uuid(settings.tenant_id)).await?;
+            tracing::info!(tenant.id = %settings.tenant_id, rows, "the tenant's data is gone");
             Ok(())
         }
         Command::Openapi => {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
 
 /// The stateless HTTP API of a Tenantry platform.
 #[derive(Debug, Parser)]
@@ -23,8 +24,35 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Bring the database schema up to this version, then exit.
     Migrate(Migrate),
+    /// Do one piece of work, then exit.
+    Job(Job),
     /// Print the OpenAPI document.
     Openapi,
+}
+
+#[derive(Debug, Args)]
+pub struct Job {
+    #[command(subcommand)]
+    pub name: JobName,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum JobName {
+    /// Delete all of a tenant's data. Serving the tenant must have ended.
+    PurgeTenant(PurgeTenant),
+}
+
+#[derive(Debug, Args)]
+pub struct PurgeTenant {
+    /// Id of the tenant, as its status has it.
+    #[arg(long)]
+    pub tenant_id: Uuid,
+
+    #[command(flatten)]
+    pub database: Database,
+
+    #[command(flatten)]
+    pub log: Log,
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,4 @@
+//! Work that is done once and apart from serving: `tenantry-api job <name>`, which the operator runs in a Kubernetes Job.
+//! Every job may be run again after it was interrupted.
+
+pub mod purge_tenant;
