@@ -1,17 +1,22 @@
 //! Logs to stdout, one JSON object a line; traces by OTLP where an endpoint is set, continued from the caller's.
 
-use std::collections::HashMap;
-
 use anyhow::Context as _;
-use http::HeaderMap;
-use opentelemetry::{global, propagation::Extractor, trace::TracerProvider as _};
+use http::{HeaderMap, Method, StatusCode};
+use opentelemetry::{
+    global,
+    propagation::Extractor,
+    trace::{Status, TracerProvider as _},
+};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::settings::{Log, LogFormat};
+use crate::{
+    extract::UserId,
+    settings::{Log, LogFormat},
+};
 
 /// Sends what is still to be sent when it is dropped at the end of `main`.
 #[must_use]
@@ -20,6 +25,8 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
     let filter = EnvFilter::try_new(&log.log_level)
         .with_context(|| format!("TENANTRY_LOG_LEVEL={:?} is not a log filter: use a level such as info", log.log_level))?;
+    // PostgreSQL's notices (a table that exists already) are no news.
+    let filter = filter.add_directive("sqlx::postgres::notice=warn".parse()?);
     let lines = match log.log_format {
         LogFormat::Json => tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).boxed(),
         LogFormat::Text => tracing_subscriber::fmt::layer().boxed(),
@@ -59,11 +66,20 @@ pub fn continue_trace(span: &Span, headers: &HeaderMap) {
     }
 }
 
-/// The headers that continue the current trace in a call of ours to somebody else.
-pub fn trace_headers() -> HashMap<String, String> {
-    let mut headers = HashMap::new();
-    global::get_text_map_propagator(|propagator| propagator.inject_context(&Span::current().context(), &mut headers));
-    headers
+/// Says in the trace what the request came to. Attributes go to the trace alone; as fields they would be logged as well.
+pub fn describe(span: &Span, method: &Method, route: &str, status: StatusCode, tenant: Option<&str>, user: Option<UserId>) {
+    span.set_attribute("http.request.method", method.to_string());
+    span.set_attribute("http.route", route.to_owned());
+    span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
+    if let Some(tenant) = tenant {
+        span.set_attribute("tenant", tenant.to_owned());
+    }
+    if let Some(user) = user {
+        span.set_attribute("user.id", user.to_string());
+    }
+    if status.is_server_error() {
+        span.set_status(Status::error(""));
+    }
 }
 
 impl Drop for Telemetry {

@@ -114,10 +114,15 @@ pub enum DbNotReady {
 
 /// Row-level security does not bind a superuser or a role with BYPASSRLS: no connection of such a role may enter the pool.
 async fn refuse_role_above_row_security(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let (role, above): (String, bool) =
-        sqlx::query_as("SELECT rolname::text, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
-            .fetch_one(conn)
-            .await?;
+    let role: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(&mut *conn).await?;
+    refuse_if_above_row_security(conn, &role).await
+}
+
+pub(super) async fn refuse_if_above_row_security(conn: &mut PgConnection, role: &str) -> Result<(), sqlx::Error> {
+    let above: bool = sqlx::query_scalar("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = $1")
+        .bind(role)
+        .fetch_one(conn)
+        .await?;
     if above {
         let error = format!(
             "role {role:?} is a superuser or has BYPASSRLS, so row-level security would not separate tenants: \

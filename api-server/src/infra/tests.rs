@@ -1,5 +1,5 @@
 use contract::TenantId;
-use sqlx::{Row, query, query_scalar};
+use sqlx::{Connection, PgConnection, Row, query, query_scalar};
 
 use super::{Db, db};
 use crate::testing::{TestApp, database_url};
@@ -53,10 +53,11 @@ async fn a_query_that_forgets_its_tenant_sees_no_others_and_writes_for_no_others
 
 #[tokio::test]
 async fn a_role_above_row_security_is_not_served_with() {
-    let url = database_url();
-    let admin = std::env::var("TENANTRY_TEST_SUPERUSER_DATABASE_URL").unwrap_or_else(|_| url.replace("tenantry:tenantry@", "postgres@"));
-    let options = db::options(Some(&admin)).unwrap();
-    let error = Db::verify_role(&options).await.unwrap_err().to_string();
+    let options = db::options(Some(&database_url())).unwrap();
+    Db::verify_role(&options).await.unwrap();
+    let mut conn = PgConnection::connect_with(&options).await.unwrap();
+    let superuser: String = query_scalar("SELECT rolname::text FROM pg_roles WHERE rolsuper LIMIT 1").fetch_one(&mut conn).await.unwrap();
+    let error = db::refuse_if_above_row_security(&mut conn, &superuser).await.unwrap_err().to_string();
     assert!(error.contains("superuser or has BYPASSRLS") && error.contains("NOBYPASSRLS"), "{error}");
 }
 

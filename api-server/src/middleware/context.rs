@@ -12,7 +12,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prometheus_client::metrics::gauge::Gauge;
-use tracing::{Instrument, field::Empty};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Scope;
@@ -33,18 +33,8 @@ pub async fn begin(State(app): State<App>, mut request: Request, next: Next) -> 
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    let span = tracing::info_span!(
-        "request",
-        otel.name = %format_args!("{method} {route}"),
-        otel.kind = "server",
-        otel.status_code = Empty,
-        request.id = scope.request_id(),
-        http.request.method = %method,
-        http.route = route,
-        http.response.status_code = Empty,
-        tenant = Empty,
-        user.id = Empty,
-    );
+    // Few fields: each is written out for every request, whether or not anything is logged within.
+    let span = tracing::info_span!("request", otel.name = %format_args!("{method} {route}"), otel.kind = "server", request_id = scope.request_id());
     telemetry::continue_trace(&span, request.headers());
     request.extensions_mut().insert(scope.clone());
 
@@ -55,17 +45,18 @@ pub async fn begin(State(app): State<App>, mut request: Request, next: Next) -> 
     }
     let (status, elapsed) = (response.status(), started.elapsed());
     app.metrics.answered(&method, route, status.as_u16(), elapsed.as_secs_f64());
-    span.record("http.response.status_code", status.as_u16());
-    if status.is_server_error() {
-        span.record("otel.status_code", "ERROR");
-    }
-    if let Some(tenant) = scope.tenant() {
-        span.record("tenant", tenant.name.as_str());
-    }
-    if let Some(user) = scope.user() {
-        span.record("user.id", tracing::field::display(user.id));
-    }
-    span.in_scope(|| tracing::info!(duration_ms = elapsed.as_secs_f64() * 1000.0, "answered"));
+    let (tenant, user) = (scope.tenant().map(|tenant| tenant.name.as_str()), scope.user().map(|user| user.id));
+    tracing::info!(
+        request_id = scope.request_id(),
+        %method,
+        route,
+        status = status.as_u16(),
+        duration_ms = elapsed.as_secs_f64() * 1_000.0,
+        tenant,
+        user = user.map(tracing::field::display),
+        "answered"
+    );
+    telemetry::describe(&span, &method, route, status, tenant, user);
     response
 }
 
