@@ -4,6 +4,7 @@
 mod columns;
 mod discovery;
 mod openapi;
+mod protobuf;
 mod read;
 mod request;
 mod response;

@@ -8,7 +8,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    read,
+    protobuf, read,
     request::{Accept, Place, Query},
     response,
 };
@@ -98,6 +98,7 @@ fn object(headers: &HeaderMap, body: &Bytes) -> Result<Value> {
     match media(headers) {
         response::JSON | "" => serde_json::from_slice(body).map_err(|error| malformed(&error)),
         "application/yaml" => yaml(body),
+        protobuf::MEDIA => protobuf::decode(body),
         other => Err(Status::unsupported_media_type(other, "application/json, application/yaml")),
     }
 }

@@ -37,6 +37,13 @@ pub fn apply(kind: &Kind, live: Option<&Value>, config: &Value, manager: &Manage
             entry.fields.0.remove(&path);
         }
     }
+    // kubectl's client-side apply wrote down what it applied; its server-side apply may take just that over.
+    if let Some(applied) = live.filter(|_| manager.name == "kubectl").and_then(last_applied) {
+        let mine: Vec<String> = leaves(schema, &applied).keys().map(|path| fields::show(path)).collect();
+        if conflicts.iter().all(|(_, field)| mine.contains(field)) {
+            conflicts.clear();
+        }
+    }
     if !conflicts.is_empty() && !force {
         conflicts.sort();
         return Err(Status::apply_conflict(&conflicts));
@@ -58,6 +65,11 @@ pub fn apply(kind: &Kind, live: Option<&Value>, config: &Value, manager: &Manage
     ownership::set(&mut owned, manager, set, false);
     ownership::write(&mut merged, &owned);
     Ok(merged)
+}
+
+fn last_applied(live: &Value) -> Option<Value> {
+    let text = live["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"].as_str()?;
+    serde_json::from_str(text).ok()
 }
 
 /// Merges what the door lets through.
