@@ -98,6 +98,7 @@ pub async fn claim(
     .execute(tx.conn())
     .await?;
     if inserted.rows_affected() == 1 {
+        delete_expired(tx, now).await?;
         return Ok(Claim::New);
     }
     let row = sqlx::query!(
@@ -139,6 +140,20 @@ pub async fn finish(tx: &mut TenantTx, claimant: &Claimant, answer: &Stored) -> 
         claimant.key,
         i16::try_from(answer.status).ok(),
         answer.body,
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
+/// Each new key takes a few old ones along, so that there are never many. Those that somebody else is at are left to them.
+async fn delete_expired(tx: &mut TenantTx, now: Timestamp) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "DELETE FROM payments.idempotency_keys WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM payments.idempotency_keys
+             WHERE tenant_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT 10 FOR UPDATE SKIP LOCKED))",
+        tx.tenant().as_uuid(),
+        now.to_sqlx(),
     )
     .execute(tx.conn())
     .await?;

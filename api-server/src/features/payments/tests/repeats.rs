@@ -92,6 +92,28 @@ async fn a_key_means_one_request_of_one_user() {
     let token = token(&next_day.send().await.json["data"]);
     let call = shop.app.post("/api/v1/payments", &hundred()).bearer(&token).header("idempotency-key", "k");
     assert_ne!(call.send().await.json["data"]["id"], first.json["data"]["id"], "a day later it is a new request");
+    assert_eq!(shop.count("SELECT count(*) FROM payments.idempotency_keys").await, 1, "the old ones are gone");
+}
+
+#[tokio::test]
+async fn a_process_that_died_in_the_middle_holds_nobody_up_for_long() {
+    let shop = Shop::open().await;
+    let made = shop.pay_with_key("k", &hundred()).await;
+    // As it would stand if the process had died before it could note the answer.
+    let mut tx = shop.app.app.db.begin(shop.app.tenant("acme").id).await.unwrap();
+    for undo in [
+        "UPDATE payments.idempotency_keys SET status = NULL, body = NULL",
+        "UPDATE payments.payments SET status = 'pending', provider_reference = NULL, checkout_url = NULL",
+    ] {
+        sqlx::query(undo).execute(tx.conn()).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(shop.pay_with_key("k", &hundred()).await.code(), "IDEMPOTENCY_IN_PROGRESS");
+    shop.app.clock.advance(seconds(11));
+    let again = shop.pay_with_key("k", &hundred()).await;
+    assert_eq!((again.status, &again.json["data"]["id"]), (StatusCode::CREATED, &made.json["data"]["id"]));
+    assert_eq!(again.json["data"]["checkoutUrl"], made.json["data"]["checkoutUrl"]);
+    assert_eq!(shop.stripe.sessions(), 1);
 }
 
 #[tokio::test]
