@@ -69,7 +69,7 @@ async fn items_of_a_list_map_have_owners_of_their_own() {
     assert_eq!(code, 200, "{both}");
     assert_eq!(both["spec"]["ports"].as_array().unwrap().len(), 2);
     assert_eq!(both["spec"]["tags"], json!(["x", "y"]));
-    let two = both["metadata"]["managedFields"].as_array().unwrap().iter().find(|entry| entry["manager"] == "two").unwrap();
+    let two = both["metadata"]["managedFields"].as_array().unwrap().iter().find(|entry| entry["manager"] == "two").unwrap_or_else(|| panic!("{both}"));
     let expected = json!({ ".": {}, "f:name": {}, "f:port": {} });
     assert_eq!(two["fieldsV1"]["f:spec"]["f:ports"]["k:{\"name\":\"grpc\"}"], expected);
     assert_eq!(two["fieldsV1"]["f:spec"]["f:tags"], json!({ "v:\"y\"": {} }));

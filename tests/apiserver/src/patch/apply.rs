@@ -53,8 +53,9 @@ pub fn apply(kind: &Kind, live: Option<&Value>, config: &Value, manager: &Manage
     if live.is_some() {
         merge_door(kind, &manager.subresource, &mut merged, config);
     }
-    // What this manager no longer says, and nobody else says, goes. Deepest first, so that parents empty themselves.
-    for path in previous.0.difference(&set.0).collect::<Vec<_>>().into_iter().rev() {
+    // What this manager no longer says, and nobody else says, goes. An item goes whole before its
+    // fields could go one by one: without its key it would not be found any more.
+    for path in previous.0.difference(&set.0) {
         let held = |entry: &ownership::Owned| entry.fields.0.range(path.clone()..).next().is_some_and(|next| next.starts_with(path));
         let others = owned.iter().filter(|entry| ownership::of(std::slice::from_ref(*entry), manager).is_none());
         let still_mine = set.0.range(path.clone()..).next().is_some_and(|next| next.starts_with(path));

@@ -24,7 +24,7 @@ pub fn validate(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<Cause>
     if causes.iter().any(blocking) {
         if has_rules(schema) {
             let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-            rules.push(Cause::invalid("<nil>", "null", why));
+            rules.push(Cause::invalid("<nil>", "\"null\"", why));
         }
     } else {
         check_rules(schema, new, old, "", &mut rules);
