@@ -1,47 +1,52 @@
 {{- /*
-What the operator may do in the namespaces it works in: one list for the ClusterRole and for the Roles.
-It reads the Secrets that PaymentProviders and Platforms name and writes the ones it makes itself; it never lists core RBAC.
+What the operator may do in the namespaces it works in: one list for the ClusterRole and for the Roles, no verb that it does not use.
+RBAC lets nobody hand out what they do not have, so what it gives the API (reading ConfigMaps) is in here too.
 */ -}}
 {{- define "tenantry.operatorRules" -}}
-# The wishes: read, with their status and finalizers written; never created or deleted by the operator.
+# The wishes are a person's: read, and told how they fare.
 - apiGroups: [tenantry.dev]
   resources: [platforms, tenants, rolebindings, paymentproviders, ratelimitpolicies]
   verbs: [get, list, watch]
 - apiGroups: [tenantry.dev]
   resources: [platforms/status, tenants/status, rolebindings/status, paymentproviders/status, ratelimitpolicies/status]
-  verbs: [get, patch]
-# The finalizer of a Tenant lives in its metadata.
+  verbs: [patch]
+# A Tenant's finalizer lives in its metadata.
 - apiGroups: [tenantry.dev]
   resources: [tenants]
   verbs: [patch]
-# Owner references that block deletion need this where OwnerReferencesPermissionEnforcement is on.
-- apiGroups: [tenantry.dev]
-  resources: [platforms/finalizers, tenants/finalizers]
-  verbs: [update]
-# Tenants' documents; credentials to seal, and the keys the operator makes.
+# The tenants' documents.
 - apiGroups: [""]
-  resources: [configmaps, secrets]
+  resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
-# What a Platform runs on.
+# Credentials to seal; keys that are made once, never overwritten, and deleted when they verify nothing any more.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, delete]
+# What a Platform runs on, collected with it.
 - apiGroups: [""]
   resources: [services, serviceaccounts]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list, watch, create, patch]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+  verbs: [list, watch, create, patch]
+# Comes and goes with spec.ingress.
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [list, watch, create, patch, delete]
+# Migrations, and the removal of a tenant's data.
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [networking.k8s.io]
-  resources: [ingresses]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [rbac.authorization.k8s.io]
-  resources: [roles, rolebindings]
-  verbs: [get, list, watch, create, patch, delete]
-# Replicas are asked which revision they serve.
+# Who is to be asked which revision is served.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
