@@ -36,10 +36,12 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         Ok(()) => {}
     }
     let app = build(&settings, options)?;
+    app.limiter.prepare().await;
     follow_tenants(&app, settings.tenants).await?;
 
     let (address, management_address) = (app.http.address(), app.http.management_address());
-    let main = TcpListener::bind(address).await.with_context(|| format!("TENANTRY_PORT: cannot listen on {address}"))?;
+    let main =
+        TcpListener::bind(address).await.with_context(|| format!("TENANTRY_PORT: cannot listen on {address}"))?;
     let management = TcpListener::bind(management_address).await;
     let management =
         management.with_context(|| format!("TENANTRY_MANAGEMENT_PORT: cannot listen on {management_address}"))?;
@@ -66,7 +68,8 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
 fn build(settings: &Serve, options: PgConnectOptions) -> anyhow::Result<App> {
     let clock = Clock::system();
     let file = settings.tenants.sealing_key_file.display();
-    let key = fs::read(&settings.tenants.sealing_key_file).with_context(|| format!("TENANTRY_SEALING_KEY_FILE={file}"))?;
+    let key =
+        fs::read(&settings.tenants.sealing_key_file).with_context(|| format!("TENANTRY_SEALING_KEY_FILE={file}"))?;
     let sealing_key = SealingKey::new(&key).with_context(|| format!("TENANTRY_SEALING_KEY_FILE={file}"))?;
     let prefix = match settings.tenants.platform.as_str() {
         "" => String::new(),
@@ -103,7 +106,11 @@ async fn follow_tenants(app: &App, source: TenantSource) -> anyhow::Result<()> {
 }
 
 /// Serves `router` until `stop` ends, then answers what is in flight.
-async fn listen(listener: TcpListener, router: Router, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+async fn listen(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     let listener = listener.tap_io(|stream| {
         // An answer is one write: waiting to fill a packet only makes it late.
         let _ = stream.set_nodelay(true);

@@ -35,6 +35,12 @@ pub enum CountersError {
     Answer(usize, usize),
 }
 
+/// Teaches Redis the script, and with that connects to it: the first request then finds both done.
+pub async fn prepare(redis: &Redis) -> Result<(), CountersError> {
+    redis.query::<String>(redis::cmd("SCRIPT").arg("LOAD").arg(include_str!("lua/decide.lua"))).await?;
+    Ok(())
+}
+
 /// Decides `charges` in one round trip. `now` is Redis' own clock unless a test says otherwise.
 pub async fn decide_in_redis(
     redis: &Redis,
@@ -62,10 +68,10 @@ pub async fn decide_in_redis(
         match redis.query(&command).await {
             // A restarted Redis has forgotten its scripts.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                redis.query::<String>(redis::cmd("SCRIPT").arg("LOAD").arg(include_str!("lua/decide.lua"))).await?;
-                redis.query(&command).await
+                prepare(redis).await?;
+                Ok(redis.query(&command).await?)
             }
-            answered => answered,
+            answered => answered.map_err(CountersError::from),
         }
     })
     .await??;
@@ -111,6 +117,16 @@ impl LocalCounters {
         }
         counted.sweep(now);
         verdicts
+    }
+}
+
+impl LocalCounters {
+    /// Takes over what Redis refused, so that it stays refused should Redis be away for the next request.
+    pub fn learn(&self, charge: &Charge, verdict: &Verdict, now: u64) {
+        let spent = charge.rate.used_up(charge.cost, verdict.retry_ms, now);
+        let mut counted = self.0.lock();
+        counted.spent.insert(charge.key.clone(), (charge.rate, spent));
+        counted.sweep(now);
     }
 }
 

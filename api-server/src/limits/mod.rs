@@ -6,7 +6,7 @@
 //! - [`headers`] tells the caller what is left, in both families of header names.
 //!
 //! When Redis does not answer within its deadline, each limit's `failureMode` speaks: let through, refuse, or count in
-//! this process alone.
+//! this process alone, which goes on from what Redis last refused.
 
 pub mod counters;
 pub mod headers;
@@ -22,7 +22,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use contract::limits::{FailureMode, LimitMode};
@@ -35,6 +35,9 @@ use self::{
     rate::Verdict,
 };
 use crate::infra::{Clock, Redis};
+
+/// The API starts without Redis, too: it is not waited for longer than this.
+const PREPARED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Decides requests. Cheap to clone.
 #[derive(Clone)]
@@ -75,6 +78,14 @@ impl RateLimiter {
         Self(Arc::new(Inner { redis, local: LocalCounters::default(), clock, metrics, breaker: Breaker::new() }))
     }
 
+    /// Connects to Redis ahead of the first request, which would otherwise be decided without it.
+    pub async fn prepare(&self) {
+        let prepared = tokio::time::timeout(PREPARED_WITHIN, counters::prepare(&self.0.redis)).await;
+        if !matches!(prepared, Ok(Ok(()))) {
+            tracing::warn!("rate limits begin without Redis");
+        }
+    }
+
     /// Decides, and spends what the request costs if it may go ahead.
     pub async fn decide<'a>(&self, limits: &'a Limits, caller: &Caller<'_>) -> Decision<'a> {
         let (applied, charges) = limits.applying(caller);
@@ -95,6 +106,9 @@ impl RateLimiter {
         match decide_in_redis(&self.0.redis, charges, None).await {
             Ok(verdicts) => {
                 breaker.succeeded();
+                for (charge, verdict) in charges.iter().zip(&verdicts).filter(|(_, verdict)| !verdict.allowed) {
+                    self.0.local.learn(charge, verdict, self.now_ms());
+                }
                 Some(verdicts)
             }
             Err(error) => {
@@ -119,9 +133,12 @@ impl RateLimiter {
             .zip(charges)
             .filter(|(applied, _)| applied.limit.failure_mode == FailureMode::Local)
             .unzip();
-        let now = u64::try_from(self.0.clock.now().as_millisecond()).unwrap_or_default();
-        let verdicts = self.0.local.decide(&charges, now);
+        let verdicts = self.0.local.decide(&charges, self.now_ms());
         self.conclude(applied.into_iter().zip(verdicts), &charges)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.0.clock.now().as_millisecond()).unwrap_or_default()
     }
 
     fn conclude<'a>(&self, decided: impl Iterator<Item = (Applied<'a>, Verdict)>, charges: &[Charge]) -> Decision<'a> {

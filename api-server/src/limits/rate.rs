@@ -70,6 +70,23 @@ impl Rate {
         }
     }
 
+    /// So much spent that `cost` more is refused until `retry_ms` from `now` (a sliding window may take a slice longer).
+    pub fn used_up(&self, cost: u64, retry_ms: u64, now: u64) -> Spent {
+        match self.algorithm {
+            Algorithm::FixedWindow => {
+                Spent::Fixed { start: (now + retry_ms).saturating_sub(self.window_ms), count: self.limit }
+            }
+            Algorithm::SlidingWindow => {
+                let forgotten = (now + retry_ms).div_ceil(self.window_ms.div_ceil(SLICES));
+                Spent::Sliding(vec![(forgotten.saturating_sub(SLICES + 1), self.limit)])
+            }
+            Algorithm::TokenBucket { burst } => {
+                let room = burst.saturating_mul(self.window_ms).saturating_sub(cost.saturating_mul(self.window_ms));
+                Spent::Bucket { level: room.saturating_add(retry_ms.saturating_mul(self.limit)), at: now }
+            }
+        }
+    }
+
     fn fixed(&self, spent: Option<&Spent>, cost: u64, now: u64) -> (Verdict, Spent) {
         let (start, count) = match spent {
             Some(&Spent::Fixed { start, count }) if now < start.saturating_add(self.window_ms) => (start, count),
@@ -219,6 +236,16 @@ mod tests {
         let mut spent = None;
         let admitted = (0..10_000).filter(|ms| spend(&rate, &mut spent, 1_000_000 + ms).allowed).count();
         assert_eq!(admitted, 4 + 69, "burst + 7/s for 9.999 s, with nothing lost to rounding");
+    }
+
+    #[test]
+    fn what_is_known_to_be_used_up_is_refused_until_it_is_not() {
+        for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket { burst: 3 }] {
+            let rate = Rate { algorithm, limit: 3, window_ms: 1_600 };
+            let spent = rate.used_up(1, 500, 7_777);
+            assert!(!rate.decide(Some(&spent), 1, 7_777 + 499).0.allowed, "{algorithm:?}");
+            assert!(rate.decide(Some(&spent), 1, 7_777 + 500 + 100).0.allowed, "{algorithm:?}");
+        }
     }
 
     #[test]

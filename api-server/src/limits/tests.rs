@@ -317,6 +317,19 @@ async fn without_redis_each_limit_does_what_it_is_told() {
 }
 
 #[tokio::test]
+async fn what_redis_refused_stays_refused_while_it_is_away() {
+    let (redis, limits) = (redis(), limits(vec![limit("api/all", 1, &[Counter::Tenant])]));
+    let limiter = limiter(&redis);
+    assert!(admitted(&ask(&limiter, &limits, "/api/x", None).await));
+    assert!(!admitted(&ask(&limiter, &limits, "/api/x", None).await));
+    for _ in 0..3 {
+        limiter.0.breaker.failed();
+    }
+    let refused = ask(&limiter, &limits, "/api/x", None).await;
+    assert!(matches!(refused.outcome, Outcome::Limited { retry_ms: 3_500_000..=3_600_000, .. }), "{refused:?}");
+}
+
+#[tokio::test]
 async fn the_headers_of_both_families_tell_the_tightest_limit() {
     let (limiter, limits) = (
         limiter(&redis()),
