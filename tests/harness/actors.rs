@@ -119,6 +119,7 @@ pub struct Tokens {
 
 impl User {
     /// The same person under another address.
+    #[must_use]
     pub fn with_email(self, email: &str) -> Self {
         Self { email: email.into(), ..self }
     }
@@ -178,6 +179,7 @@ impl User {
     }
 
     /// The same person at another tenant's door, with the same tokens.
+    #[must_use]
     pub fn at(&self, other: &Tenant) -> Self {
         Self { tenant: other.clone(), ..self.clone() }
     }

@@ -19,6 +19,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client, Config,
+    api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use uuid::Uuid;
@@ -33,11 +34,17 @@ pub const CLUSTER_VARIABLE: &str = "TENANTRY_TEST_CLUSTER";
 const ASSETS_VARIABLE: &str = "KUBEBUILDER_ASSETS";
 const DEFAULT_ASSETS: &str = "/usr/local/kubebuilder/bin";
 
+#[derive(Debug)]
+struct Real {
+    etcd: Process,
+    apiserver: Process,
+}
+
 /// What answers.
 #[derive(Debug)]
 enum Kind {
     Cluster,
-    Real { etcd: Process, apiserver: Process },
+    Real(Box<Real>),
     StandIn { server: Option<apiserver::Handle>, options: apiserver::Options },
 }
 
@@ -73,9 +80,9 @@ impl ControlPlane {
     async fn until_it_answers(&mut self) -> Result<()> {
         let client = self.client.clone();
         wait::until("the Kubernetes API to answer", async || {
-            if let Kind::Real { etcd, apiserver } = &mut self.kind {
-                etcd.check_alive()?;
-                apiserver.check_alive()?;
+            if let Kind::Real(real) = &mut self.kind {
+                real.etcd.check_alive()?;
+                real.apiserver.check_alive()?;
             }
             let ready = client.request_text(http::Request::get("/readyz").body(Vec::new())?).await;
             Ok(ready.ok())
@@ -86,14 +93,17 @@ impl ControlPlane {
 
     async fn nodes(&self) -> bool {
         // The stand-in and a bare kube-apiserver have none.
-        Api::<Node>::all(self.client.clone()).list(&Default::default()).await.is_ok_and(|nodes| !nodes.items.is_empty())
+        Api::<Node>::all(self.client.clone())
+            .list(&ListParams::default())
+            .await
+            .is_ok_and(|nodes| !nodes.items.is_empty())
     }
 
     /// The control plane goes away; what it knows stays for [`Self::restart`].
     pub async fn halt(&mut self) -> Result<()> {
         match &mut self.kind {
             Kind::Cluster => bail!("a cluster that others use is not halted"),
-            Kind::Real { apiserver, .. } => apiserver.signal(Signal::STOP),
+            Kind::Real(real) => real.apiserver.signal(Signal::STOP),
             Kind::StandIn { server, .. } => {
                 if let Some(server) = server.take() {
                     server.shutdown().await;
@@ -107,7 +117,7 @@ impl ControlPlane {
     pub async fn restart(&mut self) -> Result<()> {
         match &mut self.kind {
             Kind::Cluster => {}
-            Kind::Real { apiserver, .. } => apiserver.signal(Signal::CONT),
+            Kind::Real(real) => real.apiserver.signal(Signal::CONT),
             Kind::StandIn { server, options } => *server = Some(apiserver::Server::start(options.clone()).await?),
         }
         self.until_it_answers().await
@@ -122,9 +132,9 @@ impl ControlPlane {
         match self.kind {
             Kind::Cluster | Kind::StandIn { server: None, .. } => {}
             Kind::StandIn { server: Some(server), .. } => server.shutdown().await,
-            Kind::Real { mut etcd, mut apiserver } => {
-                apiserver.stop(Signal::TERM, Duration::from_secs(5)).await?;
-                etcd.stop(Signal::TERM, Duration::from_secs(5)).await?;
+            Kind::Real(mut real) => {
+                real.apiserver.stop(Signal::TERM, Duration::from_secs(5)).await?;
+                real.etcd.stop(Signal::TERM, Duration::from_secs(5)).await?;
             }
         }
         Ok(())
@@ -256,7 +266,7 @@ async fn real(assets: &Path, folder: &Path) -> Result<(Kind, String, String)> {
         "contexts": [{"name": "tenantry", "context": {"cluster": "tenantry", "user": "tenantry"}}],
     });
     let origin = format!("a real kube-apiserver with etcd from {} at https://{address}", assets.display());
-    Ok((Kind::Real { etcd, apiserver }, kubeconfig.to_string(), origin))
+    Ok((Kind::Real(Box::new(Real { etcd, apiserver })), kubeconfig.to_string(), origin))
 }
 
 /// Signs ServiceAccounts' tokens; a private key serves for verifying too.

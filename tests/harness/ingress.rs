@@ -295,12 +295,11 @@ fn host_rank(rule: Option<&str>, host: &str) -> Option<u8> {
 
 fn path_rank(candidate: &HTTPIngressPath, path: &str) -> Option<usize> {
     let wanted = candidate.path.as_deref().unwrap_or("/");
-    let matches = match candidate.path_type.as_str() {
-        "Exact" => path == wanted,
-        _ => {
-            let prefix = wanted.trim_end_matches('/');
-            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        }
+    let matches = if candidate.path_type == "Exact" {
+        path == wanted
+    } else {
+        let rest = path.strip_prefix(wanted.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     matches.then_some(wanted.len())
 }

@@ -34,7 +34,7 @@ impl Operator {
         let [a, b, c, ..] = Uuid::new_v4().into_bytes();
         // An address of its own, like a pod's: the usual port cannot be taken.
         let listen = format!("{}:8081", Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)));
-        let name = format!("operator-{:02x}{:02x}", a, b);
+        let name = format!("operator-{a:02x}{b:02x}");
         let process = Launch::new(&name, &settings.program, settings.folder.join(format!("{name}.log")))
             .args(["run"])
             .env("KUBECONFIG", &settings.kubeconfig)

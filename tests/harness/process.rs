@@ -28,6 +28,7 @@ use tokio::{
 
 /// A program about to be started.
 #[derive(Debug)]
+#[must_use = "a launch that is not started does nothing"]
 pub struct Launch {
     name: String,
     program: OsString,

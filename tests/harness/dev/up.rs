@@ -99,7 +99,7 @@ impl Up {
         for user in &users {
             welcome(user).await?;
         }
-        self.explain(&platform, &users);
+        explain(&platform, &users);
         Ok(platform)
     }
 
@@ -144,14 +144,16 @@ impl Up {
             _ => None,
         }
     }
+}
 
-    fn explain(&self, platform: &Platform, users: &[User; 2]) {
-        let [alice, bob] = users;
-        let base = format!("http://{HOSTNAME}:{}", platform.ingress.address.port());
-        let kubeconfig = platform.control_plane.kubeconfig.display();
-        let logs = platform.pod_logs();
-        println!(
-            r#"
+/// The last words of a successful start.
+fn explain(platform: &Platform, users: &[User; 2]) {
+    let [alice, bob] = users;
+    let base = format!("http://{HOSTNAME}:{}", platform.ingress.address.port());
+    let kubeconfig = platform.control_plane.kubeconfig.display();
+    let logs = platform.pod_logs();
+    println!(
+        r#"
 Tenantry is up.
   tenant     {base}            (as people and frontends reach it, through the ingress)
   docs       {base}/docs
@@ -177,13 +179,12 @@ Try, in another terminal:
 3. Read what the API can do: open {base}/docs
 
 Ctrl-C stops everything; the data stays."#,
-            alice_email = alice.email,
-            alice_password = alice.password,
-            bob_email = bob.email,
-            bob_password = bob.password,
-            logs = logs.display(),
-        );
-    }
+        alice_email = alice.email,
+        alice_password = alice.password,
+        bob_email = bob.email,
+        bob_password = bob.password,
+        logs = logs.display(),
+    );
 }
 
 /// Platform, tenant and payments, with a word when each arrives; the payment provider learns where to send its events.

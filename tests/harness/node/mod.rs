@@ -14,6 +14,7 @@ pub mod endpoints;
 
 mod addresses;
 mod deployments;
+mod identity;
 mod jobs;
 mod owned;
 mod pod;
@@ -40,6 +41,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource,
+    api::ListParams,
     runtime::{WatchStreamExt, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -166,7 +168,7 @@ impl Control {
     }
 
     async fn pass(&mut self) -> Result<()> {
-        let list = Default::default();
+        let list = ListParams::default();
         let (deployments, jobs, services, pods) = (
             self.settings.api::<Deployment>().list(&list).await?.items,
             self.settings.api::<Job>().list(&list).await?.items,

@@ -41,8 +41,8 @@ pub async fn create<K>(
 where
     K: Resource<DynamicType = ()>,
 {
-    let name =
-        (0..).map(|ordinal: u32| format!("{prefix}-{ordinal}")).find(|name| !taken.contains(name)).unwrap_or_default();
+    let mut names = (0..=taken.len()).map(|ordinal| format!("{prefix}-{ordinal}"));
+    let Some(name) = names.find(|name| !taken.contains(name)) else { return Ok(()) };
     let mut pod =
         Pod { metadata: template.metadata.clone().unwrap_or_default(), spec: template.spec.clone(), status: None };
     let namespace = owner.meta().namespace.clone().unwrap_or_default();

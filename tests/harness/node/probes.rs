@@ -69,21 +69,11 @@ impl Prober<'_> {
         let mut failures = 0;
         let mut is_ready = false;
         loop {
-            match self.once(probe).await {
-                Ok(()) => {
-                    failures = 0;
-                    if !is_ready {
-                        ready(true);
-                    }
-                    is_ready = true;
-                }
-                Err(_) => {
-                    failures += 1;
-                    if is_ready && failures >= failure_threshold(probe) {
-                        is_ready = false;
-                        ready(false);
-                    }
-                }
+            failures = if self.once(probe).await.is_ok() { 0 } else { failures + 1 };
+            let now_ready = failures == 0 || (is_ready && failures < failure_threshold(probe));
+            if now_ready != is_ready {
+                is_ready = now_ready;
+                ready(is_ready);
             }
             sleep(if is_ready { period(probe) } else { EAGER }).await;
         }

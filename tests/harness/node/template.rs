@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
 use kube::ResourceExt;
 
-use super::{Settings, volumes::Mounts};
+use super::{Settings, identity, volumes::Mounts};
 use crate::process::{Launch, find_program};
 
 pub type Bytes = BTreeMap<String, Vec<u8>>;
@@ -56,7 +56,7 @@ pub async fn launch(pod: &Pod, container: &Container, sources: &Sources<'_>, mou
         .args(command)
         .args(words(&container.args))
         .clean_environment()
-        .env("KUBECONFIG", &settings.kubeconfig)
+        .env("KUBECONFIG", identity::kubeconfig(settings, pod).await?)
         .env("HOSTNAME", pod.name_any())
         .env("TENANTRY_BIND_ADDRESS", sources.address.to_string());
     if let Some(folder) = mounts.folder_of("/tmp") {
