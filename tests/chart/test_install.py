@@ -22,8 +22,7 @@ class Cluster:
 
     def __init__(self, kubeconfig):
         self.kubeconfig = kubeconfig
-        # Releases are kept in memory: Helm writes its Secrets as protobuf, which the stand-in does not read.
-        self.helm = helm_python.Config(kubeconfig_path=kubeconfig, namespace=NAMESPACE, storage_driver="memory")
+        self.helm = helm_python.Config(kubeconfig_path=kubeconfig, namespace=NAMESPACE)
 
     def kubectl(self, *args, stdin=None):
         return subprocess.run(["kubectl", "--kubeconfig", self.kubeconfig, *args], input=stdin, capture_output=True, text=True, cwd=ROOT)
