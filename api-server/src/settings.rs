@@ -125,6 +125,7 @@ pub struct TenantSource {
 
 #[derive(Debug, Clone, Args)]
 pub struct Http {
+    /// Address that both ports listen on.
     #[arg(long, env = "TENANTRY_BIND_ADDRESS", default_value = "0.0.0.0")]
     pub bind_address: IpAddr,
 
@@ -179,6 +180,7 @@ pub struct Log {
     #[arg(long, env = "TENANTRY_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
 
+    /// One JSON object per line, or text for people.
     #[arg(long, env = "TENANTRY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
 
