@@ -58,6 +58,27 @@ fn named(list: &Value, wanted: &str) -> bool {
     texts(list).any(|text| text == "*" || text == wanted)
 }
 
+/// Whether a label selector takes any of the objects.
+fn selected<'b>(selector: &Value, objects: impl IntoIterator<Item = &'b Value>) -> bool {
+    let Some(selector) = selector.as_object().filter(|selector| !selector.is_empty()) else { return true };
+    objects.into_iter().any(|value| {
+        let labels = &value["metadata"]["labels"];
+        let wanted = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+        let expressions = selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
+        wanted.into_iter().all(|(key, value)| labels[key] == *value)
+            && expressions.into_iter().all(|expression| {
+                let label = &labels[expression["key"].as_str().unwrap_or_default()];
+                let listed = expression["values"].as_array().is_some_and(|values| values.contains(label));
+                match expression["operator"].as_str() {
+                    Some("In") => listed,
+                    Some("NotIn") => !listed,
+                    Some("Exists") => !label.is_null(),
+                    _ => label.is_null(),
+                }
+            })
+    })
+}
+
 impl Attempt<'_> {
     fn ask(&self, policy: &Arc<Entry>, binding: &Arc<Entry>, context: &mut Context) -> Result<()> {
         let (policy, binding) = (&policy.value, &binding.value);
@@ -71,21 +92,28 @@ impl Attempt<'_> {
             return Ok(());
         }
         let validations = expressions(spec, "validations");
-        let reasons = spec["validations"].as_array().into_iter().flatten().map(|validation| validation["reason"].as_str());
-        for (result, reason) in evaluator.evaluate(&validations).into_iter().zip(reasons).filter(|(result, _)| !result.passed) {
+        let reasons =
+            spec["validations"].as_array().into_iter().flatten().map(|validation| validation["reason"].as_str());
+        for (result, reason) in
+            evaluator.evaluate(&validations).into_iter().zip(reasons).filter(|(result, _)| !result.passed)
+        {
             let message = result.message.unwrap_or_default();
-            let broken = ["evaluation error:", "expression returned non-boolean"].iter().any(|start| message.starts_with(start));
+            let broken =
+                ["evaluation error:", "expression returned non-boolean"].iter().any(|start| message.starts_with(start));
             if broken && spec["failurePolicy"] == "Ignore" {
                 continue;
             }
             let actions: Vec<&str> = texts(&binding["spec"]["validationActions"]).collect();
             let (policy, binding) = (object::name(policy), object::name(binding));
-            let why = format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {message}");
+            let why =
+                format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {message}");
             if actions.contains(&"Deny") || broken {
                 return Err(self.denied(reason, &why));
             }
             if actions.contains(&"Warn") {
-                context.warnings.push(format!("Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}': {message}"));
+                context.warnings.push(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}': {message}"
+                ));
             }
         }
         Ok(())
@@ -112,16 +140,21 @@ impl Attempt<'_> {
         let chosen = if included.is_empty() { !policy } else { included.iter().any(about) };
         chosen
             && !rules("excludeResourceRules").iter().any(about)
-            && self.selected(&constraints["objectSelector"], [self.new, self.old].into_iter().flatten())
-            && (constraints["namespaceSelector"].is_null() || self.selected(&constraints["namespaceSelector"], self.namespace().as_ref()))
+            && selected(&constraints["objectSelector"], [self.new, self.old].into_iter().flatten())
+            && (constraints["namespaceSelector"].is_null()
+                || selected(&constraints["namespaceSelector"], self.namespace().as_ref()))
     }
 
     fn about(&self, rule: &Value) -> bool {
         let Target { kind, subresource, name, .. } = self.target;
-        let resource = if subresource.is_empty() { kind.plural.clone() } else { format!("{}/{subresource}", kind.plural) };
+        let resource =
+            if subresource.is_empty() { kind.plural.clone() } else { format!("{}/{subresource}", kind.plural) };
         // `*` means every resource but no subresource; `*/*` means all.
         let resources = texts(&rule["resources"]).any(|wanted| {
-            wanted == resource || wanted == "*/*" || (wanted == "*" && subresource.is_empty()) || wanted.strip_suffix("/*") == Some(&kind.plural)
+            wanted == resource
+                || wanted == "*/*"
+                || (wanted == "*" && subresource.is_empty())
+                || wanted.strip_suffix("/*") == Some(&kind.plural)
         });
         let names = &rule["resourceNames"];
         let scope = match rule["scope"].as_str() {
@@ -135,26 +168,6 @@ impl Attempt<'_> {
             && resources
             && scope
             && (names.is_null() || texts(names).any(|wanted| wanted == name))
-    }
-
-    fn selected<'b>(&self, selector: &Value, objects: impl IntoIterator<Item = &'b Value>) -> bool {
-        let Some(selector) = selector.as_object().filter(|selector| !selector.is_empty()) else { return true };
-        objects.into_iter().any(|value| {
-            let labels = &value["metadata"]["labels"];
-            let wanted = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
-            let expressions = selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
-            wanted.into_iter().all(|(key, value)| labels[key] == *value)
-                && expressions.into_iter().all(|expression| {
-                    let label = &labels[expression["key"].as_str().unwrap_or_default()];
-                    let listed = expression["values"].as_array().is_some_and(|values| values.contains(label));
-                    match expression["operator"].as_str() {
-                        Some("In") => listed,
-                        Some("NotIn") => !listed,
-                        Some("Exists") => !label.is_null(),
-                        _ => label.is_null(),
-                    }
-                })
-        })
     }
 
     fn namespace(&self) -> Option<Value> {

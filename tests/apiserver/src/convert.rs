@@ -21,7 +21,8 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
 /// Whether `kind` shows an entry as it is kept.
 pub fn is_stored_form(kind: &Kind, entry: &Entry) -> bool {
     entry.value["apiVersion"].as_str().is_some_and(|kept| {
-        kept == kind.version && kind.group.is_empty() || kept.strip_suffix(&kind.version).is_some_and(|group| group.strip_suffix('/') == Some(&*kind.group))
+        kept == kind.version && kind.group.is_empty()
+            || kept.strip_suffix(&kind.version).is_some_and(|group| group.strip_suffix('/') == Some(&*kind.group))
     })
 }
 

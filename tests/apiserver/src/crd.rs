@@ -52,7 +52,9 @@ pub fn kinds(definition: &Value) -> Vec<Arc<Kind>> {
             stored_as: format!("{group}/{}", stored.as_ref().unwrap_or(&name)),
             storage: storage(definition),
             kind: text(&names["kind"]),
-            list_kind: names["listKind"].as_str().map_or_else(|| format!("{}List", text(&names["kind"])), str::to_owned),
+            list_kind: names["listKind"]
+                .as_str()
+                .map_or_else(|| format!("{}List", text(&names["kind"])), str::to_owned),
             plural: text(&names["plural"]),
             singular: names["singular"].as_str().map_or_else(|| text(&names["kind"]).to_lowercase(), str::to_owned),
             short_names: texts(&names["shortNames"]),
@@ -109,10 +111,11 @@ pub fn defaults(definition: &mut Value) {
 
 /// The status of an accepted definition.
 pub fn established(definition: &Value) -> Value {
-    let condition = |kind: &str, reason: &str, message: &str| {
-        json!({ "type": kind, "status": "True", "lastTransitionTime": clock::stamp(), "reason": reason, "message": message })
-    };
-    let stored: Vec<String> = versions(definition).filter(|version| version["storage"] == true).map(|version| text(&version["name"])).collect();
+    let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": clock::stamp(), "reason": reason, "message": message });
+    let stored: Vec<String> = versions(definition)
+        .filter(|version| version["storage"] == true)
+        .map(|version| text(&version["name"]))
+        .collect();
     json!({
         "conditions": [
             condition("NamesAccepted", "NoConflicts", "no conflicts found"),
@@ -133,7 +136,11 @@ pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
         causes.push(Cause::invalid("metadata.name", &names["plural"].to_string(), &why));
     }
     if !text(&spec["group"]).contains('.') {
-        causes.push(Cause::invalid("spec.group", &spec["group"].to_string(), "should be a domain with at least one dot"));
+        causes.push(Cause::invalid(
+            "spec.group",
+            &spec["group"].to_string(),
+            "should be a domain with at least one dot",
+        ));
     }
     if !matches!(spec["scope"].as_str(), Some("Namespaced" | "Cluster")) {
         causes.push(Cause {
@@ -143,7 +150,11 @@ pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
         });
     }
     if versions(definition).filter(|version| version["storage"] == true).count() != 1 {
-        causes.push(Cause::invalid("spec.versions", "\"versions\"", "must have exactly one version marked as storage version"));
+        causes.push(Cause::invalid(
+            "spec.versions",
+            "\"versions\"",
+            "must have exactly one version marked as storage version",
+        ));
     }
     if let Some(old) = old {
         for (field, value) in [("scope", &old["spec"]["scope"]), ("group", &old["spec"]["group"])] {
@@ -165,7 +176,11 @@ pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
         }
         let path = format!("{path}.schema.openAPIV3Schema");
         if openapi["type"] != "object" {
-            causes.push(Cause::invalid(format!("{path}.type"), &openapi["type"].to_string(), "must be object at the root"));
+            causes.push(Cause::invalid(
+                format!("{path}.type"),
+                &openapi["type"].to_string(),
+                "must be object at the root",
+            ));
         }
         structural(openapi, &path, &mut causes);
     }
@@ -182,7 +197,10 @@ fn structural(openapi: &Value, path: &str, causes: &mut Vec<Cause>) {
     if openapi["type"] == "array" && openapi["items"].is_null() {
         causes.push(Cause::required(format!("{path}.items"), "must be specified"));
     }
-    if !openapi["properties"].is_null() && !openapi["additionalProperties"].is_null() && openapi["additionalProperties"] != false {
+    if !openapi["properties"].is_null()
+        && !openapi["additionalProperties"].is_null()
+        && openapi["additionalProperties"] != false
+    {
         let why = "additionalProperties and properties are mutually exclusive";
         causes.push(Cause::forbidden(format!("{path}.additionalProperties"), why));
     }
@@ -192,7 +210,10 @@ fn structural(openapi: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
     }
     if openapi["uniqueItems"] == true {
-        causes.push(Cause::forbidden(format!("{path}.uniqueItems"), "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"));
+        causes.push(Cause::forbidden(
+            format!("{path}.uniqueItems"),
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        ));
     }
     if let Some(pattern) = openapi["pattern"].as_str()
         && let Err(error) = regex::Regex::new(pattern)
@@ -207,9 +228,14 @@ fn structural(openapi: &Value, path: &str, causes: &mut Vec<Cause>) {
             causes.push(Cause { field: join(path, &cause.field), ..cause });
         }
     }
-    for (index, problem) in schema::cel::Rules::compile(openapi).iter().flat_map(schema::cel::Rules::errors).enumerate() {
+    for (index, problem) in schema::cel::Rules::compile(openapi).iter().flat_map(schema::cel::Rules::errors).enumerate()
+    {
         let field = format!("{path}.x-kubernetes-validations[{index}].rule");
-        causes.push(Cause::invalid(field, &openapi["x-kubernetes-validations"][index].to_string(), &format!("compilation failed: {problem}")));
+        causes.push(Cause::invalid(
+            field,
+            &openapi["x-kubernetes-validations"][index].to_string(),
+            &format!("compilation failed: {problem}"),
+        ));
     }
     for (name, field) in openapi["properties"].as_object().into_iter().flatten() {
         if path.ends_with("openAPIV3Schema") && name == "metadata" {
@@ -240,7 +266,8 @@ fn list_keys(openapi: &Value, path: &str, causes: &mut Vec<Cause>) {
         let given = item["required"].as_array().is_some_and(|required| required.contains(&json!(key)));
         if !given && item["properties"][&key]["default"].is_null() {
             let field = format!("{path}.items.properties[{key}].default");
-            let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            let why =
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             causes.push(Cause::required(field, why));
         }
     }

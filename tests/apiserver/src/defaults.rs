@@ -68,7 +68,11 @@ pub fn apply(kind: &Kind, object: &mut Value, old: Option<&Value>) {
             default(object, "spec.revisionHistoryLimit", json!(10));
             default(object, "spec.podManagementPolicy", json!("OrderedReady"));
             default(object, "spec.updateStrategy.type", json!("RollingUpdate"));
-            default(object, "spec.persistentVolumeClaimRetentionPolicy", json!({ "whenDeleted": "Retain", "whenScaled": "Retain" }));
+            default(
+                object,
+                "spec.persistentVolumeClaimRetentionPolicy",
+                json!({ "whenDeleted": "Retain", "whenScaled": "Retain" }),
+            );
             pod_spec(object, "spec.template.spec", "Always");
         }
         "apps/daemonsets" => {
@@ -223,7 +227,8 @@ fn container(container: &mut Value) {
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = inside(container, probe) {
-            let numbers = [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)];
+            let numbers =
+                [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)];
             for (field, value) in numbers {
                 default(probe, field, json!(value));
             }
@@ -259,14 +264,23 @@ const QUALIFIED: (&str, &str) = (
 
 fn is(pattern: &str, text: &str) -> bool {
     static COMPILED: LazyLock<Vec<(&str, Option<Regex>)>> = LazyLock::new(|| {
-        [SUBDOMAIN, LABEL, SERVICE, LABEL_VALUE, QUALIFIED].into_iter().map(|(pattern, _)| (pattern, Regex::new(pattern).ok())).collect()
+        [SUBDOMAIN, LABEL, SERVICE, LABEL_VALUE, QUALIFIED]
+            .into_iter()
+            .map(|(pattern, _)| (pattern, Regex::new(pattern).ok()))
+            .collect()
     });
-    COMPILED.iter().find(|(known, _)| *known == pattern).and_then(|(_, regex)| regex.as_ref()).is_some_and(|regex| regex.is_match(text))
+    COMPILED
+        .iter()
+        .find(|(known, _)| *known == pattern)
+        .and_then(|(_, regex)| regex.as_ref())
+        .is_some_and(|regex| regex.is_match(text))
 }
 
 fn qualified(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    name.len() <= 63 && is(QUALIFIED.0, name) && prefix.is_none_or(|prefix| prefix.len() <= 253 && is(SUBDOMAIN.0, prefix))
+    name.len() <= 63
+        && is(QUALIFIED.0, name)
+        && prefix.is_none_or(|prefix| prefix.len() <= 253 && is(SUBDOMAIN.0, prefix))
 }
 
 /// What every kind's metadata must keep to.
@@ -314,7 +328,11 @@ pub fn metadata(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> 
     for (index, owner) in object::owners(object).enumerate() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().unwrap_or_default().is_empty() {
-                causes.push(Cause::invalid(format!("metadata.ownerReferences[{index}].{field}"), "\"\"", &format!("{field} must not be empty")));
+                causes.push(Cause::invalid(
+                    format!("metadata.ownerReferences[{index}].{field}"),
+                    "\"\"",
+                    &format!("{field} must not be empty"),
+                ));
             }
         }
     }
@@ -324,8 +342,11 @@ pub fn metadata(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> 
     }
     if let Some(old) = old.filter(|old| object::deleting(old)) {
         let known = object::finalizers(old);
-        let fresh: Vec<String> =
-            object::finalizers(object).into_iter().filter(|finalizer| !known.contains(finalizer)).map(|finalizer| format!("{finalizer:?}")).collect();
+        let fresh: Vec<String> = object::finalizers(object)
+            .into_iter()
+            .filter(|finalizer| !known.contains(finalizer))
+            .map(|finalizer| format!("{finalizer:?}"))
+            .collect();
         if !fresh.is_empty() {
             let why = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
@@ -350,12 +371,14 @@ pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> 
     };
     match kind.storage.as_str() {
         "apps/deployments" | "apps/replicasets" | "apps/daemonsets" => immutable("spec.selector"),
-        "apps/statefulsets" => ["spec.selector", "spec.serviceName", "spec.volumeClaimTemplates"].into_iter().for_each(&mut immutable),
+        "apps/statefulsets" => {
+            ["spec.selector", "spec.serviceName", "spec.volumeClaimTemplates"].into_iter().for_each(&mut immutable);
+        }
         "batch/jobs" => ["spec.selector", "spec.template", "spec.completions"].into_iter().for_each(&mut immutable),
-        "rbac.authorization.k8s.io/rolebindings" | "rbac.authorization.k8s.io/clusterrolebindings" => {
-            if old.is_some_and(|old| old["roleRef"] != object["roleRef"]) {
-                causes.push(Cause::invalid("roleRef", &object["roleRef"].to_string(), "cannot change roleRef"));
-            }
+        "rbac.authorization.k8s.io/rolebindings" | "rbac.authorization.k8s.io/clusterrolebindings"
+            if old.is_some_and(|old| old["roleRef"] != object["roleRef"]) =>
+        {
+            causes.push(Cause::invalid("roleRef", &object["roleRef"].to_string(), "cannot change roleRef"));
         }
         "/secrets" => {
             immutable("type");
@@ -377,8 +400,16 @@ fn template(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
     let template = if kind.kind == "CronJob" { &spec["jobTemplate"]["spec"]["template"] } else { &spec["template"] };
     let labels = &template["metadata"]["labels"];
     let wanted = spec["selector"]["matchLabels"].as_object();
-    if kind.group == "apps" && spec["selector"].is_object() && wanted.is_none_or(Map::is_empty) && spec["selector"]["matchExpressions"].is_null() {
-        causes.push(Cause::invalid("spec.selector", &spec["selector"].to_string(), "empty selector is invalid for deployment"));
+    if kind.group == "apps"
+        && spec["selector"].is_object()
+        && wanted.is_none_or(Map::is_empty)
+        && spec["selector"]["matchExpressions"].is_null()
+    {
+        causes.push(Cause::invalid(
+            "spec.selector",
+            &spec["selector"].to_string(),
+            "empty selector is invalid for deployment",
+        ));
     }
     if wanted.into_iter().flatten().any(|(key, value)| labels[key] != *value) {
         let why = "`selector` does not match template `labels`";
@@ -406,7 +437,10 @@ fn data(object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let text = value.as_str().unwrap_or_default();
         // A Secret's values are limited as bytes, not as the base64 they travel in.
         size += if object["kind"] == "Secret" { text.len() / 4 * 3 } else { text.len() };
-        if key.is_empty() || key.len() > 253 || !key.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character)) {
+        if key.is_empty()
+            || key.len() > 253
+            || !key.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
+        {
             let why = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
             causes.push(Cause::invalid(format!("data[{key}]"), &format!("{key:?}"), why));
         }

@@ -69,7 +69,10 @@ impl Graph {
     fn learn(&mut self, place: &Place, value: &Value) {
         self.live.insert(object::uid(value).to_owned(), place.clone());
         for owner in object::owners(value) {
-            self.dependents.entry(owner["uid"].as_str().unwrap_or_default().to_owned()).or_default().insert(place.clone());
+            self.dependents
+                .entry(owner["uid"].as_str().unwrap_or_default().to_owned())
+                .or_default()
+                .insert(place.clone());
         }
     }
 
@@ -188,7 +191,9 @@ fn settle(api: &Api, graph: &Graph, place: &Place, value: &Value) {
 
 /// Foreground deletion: the dependents first, then the owner.
 fn foreground(api: &Api, graph: &Graph, place: &Place, uid: &str) {
-    let alive = |place: &Place| api.store.get(&place.0, &place.1).filter(|entry| object::owners(&entry.value).any(|owner| owner["uid"] == uid));
+    let alive = |place: &Place| {
+        api.store.get(&place.0, &place.1).filter(|entry| object::owners(&entry.value).any(|owner| owner["uid"] == uid))
+    };
     for dependent in graph.of(uid) {
         if alive(&dependent).is_some_and(|entry| !object::deleting(&entry.value)) {
             delete(api, &dependent, None);

@@ -31,7 +31,11 @@ pub struct Column {
 
 /// One kind in one version.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about a kind, as discovery and strategies tell them")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about a kind, as discovery and strategies tell them"
+)]
+#[expect(clippy::struct_field_names, reason = "kind and list kind are what Kubernetes calls them")]
 pub struct Kind {
     pub group: String,
     pub version: String,

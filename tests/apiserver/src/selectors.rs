@@ -46,7 +46,8 @@ impl Selector {
                 Test::Absent => value.is_none(),
             }
         };
-        self.labels.iter().all(label) && self.fields.iter().all(|(path, wanted, equal)| (field(object, path) == *wanted) == *equal)
+        self.labels.iter().all(label)
+            && self.fields.iter().all(|(path, wanted, equal)| (field(object, path) == *wanted) == *equal)
     }
 
     /// The single name that the fields ask for: then there is no need to look at the others.

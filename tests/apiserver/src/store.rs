@@ -285,7 +285,12 @@ impl Store {
 }
 
 fn write_line(out: &mut impl Write, revision: u64, storage: &str, key: &Key, value: &Value) -> io::Result<()> {
-    let line = Line { r: revision, s: storage.into(), k: std::borrow::Cow::Borrowed(key), v: std::borrow::Cow::Borrowed(value) };
+    let line = Line {
+        r: revision,
+        s: storage.into(),
+        k: std::borrow::Cow::Borrowed(key),
+        v: std::borrow::Cow::Borrowed(value),
+    };
     let mut text = serde_json::to_vec(&line)?;
     text.push(b'\n');
     out.write_all(&text)

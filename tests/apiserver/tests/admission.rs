@@ -29,7 +29,8 @@ async fn a_bound_policy_refuses_a_deletion_until_the_object_allows_it() {
 
     let (code, _) = world.delete(&format!("{WIDGETS}/kept?dryRun=All")).await;
     assert_eq!(code, 200, "a policy without a binding does nothing");
-    let binding = json!({ "metadata": { "name": "keep-all" }, "spec": { "policyName": "keep", "validationActions": ["Deny"] } });
+    let binding =
+        json!({ "metadata": { "name": "keep-all" }, "spec": { "policyName": "keep", "validationActions": ["Deny"] } });
     world.post(BINDINGS, binding).await;
     let (code, status) = world.delete(&format!("{WIDGETS}/kept")).await;
     assert_eq!((code, status["reason"].as_str()), (422, Some("Invalid")), "{status}");

@@ -67,7 +67,11 @@ async fn apply_creates_then_configures_then_leaves_alone() {
     let change = widget("a", json!({ "color": "red", "note": "x" }));
     assert_eq!(shell.apply(&change).await, "widget.shop.example.com/a configured\n");
     shell.apply(&widget("a", json!({ "color": "red" }))).await;
-    assert_eq!(shell.ok("get wd a -o jsonpath={.spec}").await, r#"{"color":"red","replicas":1}"#, "what is no longer said is gone");
+    assert_eq!(
+        shell.ok("get wd a -o jsonpath={.spec}").await,
+        r#"{"color":"red","replicas":1}"#,
+        "what is no longer said is gone"
+    );
     let mut web = deployment("web");
     assert_eq!(shell.apply(&web).await, "deployment.apps/web created\n");
     web["spec"]["template"]["spec"]["containers"][0]["image"] = json!("nginx:2");
@@ -82,22 +86,32 @@ async fn server_side_apply_conflicts_with_an_edit_until_forced() {
     assert_eq!(text, "widget.shop.example.com/a serverside-applied\n");
     assert_eq!(shell.ok("edit wd a").await, "widget.shop.example.com/a edited\n");
     let (success, text) = shell.run("apply --server-side -f -", &green("a").to_string()).await;
-    assert!(!success && text.contains("Apply failed with 1 conflict: conflict with \"kubectl-edit\" using shop.example.com/v1"), "{text}");
+    assert!(
+        !success
+            && text.contains("Apply failed with 1 conflict: conflict with \"kubectl-edit\" using shop.example.com/v1"),
+        "{text}"
+    );
     let (success, text) = shell.run("apply --server-side --force-conflicts -f -", &green("a").to_string()).await;
     assert!(success, "{text}");
     // From client-side to server-side apply kubectl moves the owner over.
     shell.apply(&green("b")).await;
-    let (success, text) = shell.run("apply --server-side -f -", &widget("b", json!({ "color": "red" })).to_string()).await;
+    let (success, text) =
+        shell.run("apply --server-side -f -", &widget("b", json!({ "color": "red" })).to_string()).await;
     assert!(success, "{text}");
 }
 
 #[tokio::test]
 async fn a_bad_object_is_refused_with_a_sentence() {
     let shell = Shell::start().await;
-    let (success, text) = shell.run("apply -f -", &widget("a", json!({ "color": "blue", "replicas": 9 })).to_string()).await;
+    let (success, text) =
+        shell.run("apply -f -", &widget("a", json!({ "color": "blue", "replicas": 9 })).to_string()).await;
     assert!(!success);
-    assert_eq!(text, "The Widget \"a\" is invalid: spec: Invalid value: \"object\": only red widgets may have more than five\n");
-    let (success, text) = shell.run("apply -f -", &widget("a", json!({ "color": "blue", "colour": "red" })).to_string()).await;
+    assert_eq!(
+        text,
+        "The Widget \"a\" is invalid: spec: Invalid value: \"object\": only red widgets may have more than five\n"
+    );
+    let (success, text) =
+        shell.run("apply -f -", &widget("a", json!({ "color": "blue", "colour": "red" })).to_string()).await;
     assert!(!success && text.contains("strict decoding error: unknown field \"spec.colour\""), "{text}");
 }
 
@@ -113,7 +127,10 @@ async fn get_prints_tables_by_name_short_name_and_category() {
     }
     shell.apply(&deployment("web")).await;
     let table = shell.ok("get all -A").await;
-    assert!(table.contains("deployment.apps/web") && table.contains("0/1") && table.contains("service/kubernetes"), "{table}");
+    assert!(
+        table.contains("deployment.apps/web") && table.contains("0/1") && table.contains("service/kubernetes"),
+        "{table}"
+    );
     assert!(shell.ok("get deploy web -o yaml").await.contains("progressDeadlineSeconds: 600"));
     assert_eq!(shell.ok("get wd -l none=such").await, "No resources found in default namespace.\n");
     assert_eq!(shell.ok("get wd --field-selector spec.color=green -o name").await, "widget.shop.example.com/a\n");
@@ -136,13 +153,20 @@ async fn patch_wait_scale_label_and_delete_work() {
     let shell = Shell::start().await;
     shell.apply(&green("a")).await;
     shell.ok("patch wd a --subresource=status --type merge -p {\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}").await;
-    assert_eq!(shell.ok("wait --for=condition=Ready wd/a --timeout=5s").await, "widget.shop.example.com/a condition met\n");
+    assert_eq!(
+        shell.ok("wait --for=condition=Ready wd/a --timeout=5s").await,
+        "widget.shop.example.com/a condition met\n"
+    );
     assert_eq!(shell.ok("scale wd a --replicas=3").await, "widget.shop.example.com/a scaled\n");
     shell.ok("label wd a tier=x").await;
     shell.ok("annotate wd a why=because").await;
-    let shown = shell.ok("get wd a -o jsonpath={.spec.replicas}{.metadata.labels.tier}{.metadata.annotations.why}").await;
+    let shown =
+        shell.ok("get wd a -o jsonpath={.spec.replicas}{.metadata.labels.tier}{.metadata.annotations.why}").await;
     assert_eq!(shown, "3xbecause");
-    assert_eq!(shell.ok("patch wd a --type json -p [{\"op\":\"remove\",\"path\":\"/spec/replicas\"}]").await, "widget.shop.example.com/a patched\n");
+    assert_eq!(
+        shell.ok("patch wd a --type json -p [{\"op\":\"remove\",\"path\":\"/spec/replicas\"}]").await,
+        "widget.shop.example.com/a patched\n"
+    );
     assert_eq!(shell.ok("delete wd a").await, "widget.shop.example.com \"a\" deleted\n");
     let (success, text) = shell.run("get wd a", "").await;
     assert!(!success && text == "Error from server (NotFound): widgets.shop.example.com \"a\" not found\n", "{text}");
@@ -159,7 +183,10 @@ async fn describe_tells_the_object_and_its_events() {
     });
     shell.apply(&event).await;
     let text = shell.ok("describe wd a").await;
-    assert!(text.contains("Color:     green") && text.contains("Painted") && text.contains("now it is green"), "{text}");
+    assert!(
+        text.contains("Color:     green") && text.contains("Painted") && text.contains("now it is green"),
+        "{text}"
+    );
     assert!(shell.ok("events").await.contains("Painted"));
     shell.apply(&deployment("web")).await;
     assert!(shell.ok("describe deployment web").await.contains("nginx:1"));
@@ -169,9 +196,16 @@ async fn describe_tells_the_object_and_its_events() {
 async fn explain_and_api_resources_know_custom_and_built_in_kinds() {
     let shell = Shell::start().await;
     let text = shell.ok("explain widget.spec").await;
-    assert!(text.contains("What is wished.") && text.contains("color\t<string> -required-") && text.contains("enum: red, green, blue"), "{text}");
+    assert!(
+        text.contains("What is wished.")
+            && text.contains("color\t<string> -required-")
+            && text.contains("enum: red, green, blue"),
+        "{text}"
+    );
     assert!(shell.ok("explain deployment.spec.template.spec.containers.image").await.contains("Container image name"));
-    assert!(shell.ok("explain widget.metadata.ownerReferences").await.contains("List of objects depended by this object"));
+    assert!(
+        shell.ok("explain widget.metadata.ownerReferences").await.contains("List of objects depended by this object")
+    );
     let text = shell.ok("api-resources --api-group=shop.example.com --no-headers").await;
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["widgets", "wd", "shop.example.com/v1", "true", "Widget"]);
 }

@@ -32,9 +32,12 @@ async fn a_finalizer_holds_the_object_until_it_is_removed() {
     let (code, waiting) = world.delete(&path).await;
     assert_eq!(code, 200);
     assert!(waiting["metadata"]["deletionTimestamp"].is_string(), "the object is answered, not a success");
-    let (code, status) = world.merge(&path, json!({ "metadata": { "finalizers": ["example.com/hold", "example.com/more"] } })).await;
+    let (code, status) =
+        world.merge(&path, json!({ "metadata": { "finalizers": ["example.com/hold", "example.com/more"] } })).await;
     assert_eq!(code, 422);
-    assert!(status["message"].as_str().unwrap().contains("no new finalizers can be added if the object is being deleted"));
+    assert!(
+        status["message"].as_str().unwrap().contains("no new finalizers can be added if the object is being deleted")
+    );
     let (_, edited) = world.merge(&path, json!({ "data": { "key": "2" } })).await;
     assert_eq!(edited["data"]["key"], "2", "it can still be changed");
     assert_eq!(world.merge(&path, json!({ "metadata": { "finalizers": null } })).await.0, 200);
@@ -54,7 +57,9 @@ async fn dependents_follow_their_owner_unless_somebody_else_owns_them_too() {
     world.post(CONFIG_MAPS, shared).await;
     world.delete(&format!("{CONFIG_MAPS}/one")).await;
     world.until(&format!("{CONFIG_MAPS}/child"), gone).await;
-    let left = |answer: &(u16, Value)| answer.1["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.len() == 1);
+    let left = |answer: &(u16, Value)| {
+        answer.1["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.len() == 1)
+    };
     world.until(&format!("{CONFIG_MAPS}/shared"), left).await;
 }
 
@@ -135,7 +140,8 @@ async fn a_definition_goes_with_its_objects_and_its_kind_with_it() {
     world.post(WIDGETS, widget("a", json!({ "color": "red" }))).await;
     world.delete("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.shop.example.com").await;
     world.until(WIDGETS, gone).await;
-    let (_, again) = world.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crate::world::widgets()).await;
+    let (_, again) =
+        world.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crate::world::widgets()).await;
     assert_eq!(again["status"]["conditions"][1]["type"], "Established");
     assert_eq!(world.get(WIDGETS).await.1["items"], json!([]));
 }
@@ -144,7 +150,8 @@ async fn a_definition_goes_with_its_objects_and_its_kind_with_it() {
 async fn a_pod_on_a_node_keeps_its_grace_until_the_node_ends_it() {
     let world = World::start().await;
     let pod = |name: &str, node: Option<&str>| {
-        let mut body = json!({ "metadata": { "name": name }, "spec": { "containers": [{ "name": "main", "image": "x" }] } });
+        let mut body =
+            json!({ "metadata": { "name": name }, "spec": { "containers": [{ "name": "main", "image": "x" }] } });
         if let Some(node) = node {
             body["spec"]["nodeName"] = json!(node);
         }

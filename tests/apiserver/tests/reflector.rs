@@ -50,7 +50,11 @@ async fn an_event_of_one_group_is_read_in_the_other() {
     let new: Api<events::Event> = Api::default_namespaced(client(&world));
     let event = events::Event {
         metadata: ObjectMeta { generate_name: Some("a.".into()), ..ObjectMeta::default() },
-        regarding: Some(ObjectReference { kind: Some("ConfigMap".into()), name: Some("a".into()), ..ObjectReference::default() }),
+        regarding: Some(ObjectReference {
+            kind: Some("ConfigMap".into()),
+            name: Some("a".into()),
+            ..ObjectReference::default()
+        }),
         note: Some("well done".into()),
         reason: Some("Done".into()),
         ..events::Event::default()
@@ -70,15 +74,17 @@ async fn recovers(config: watcher::Config) {
     // A watch of one second: the next one begins at a version that is no longer in history.
     let stream = reflector(writer, watcher(api.clone(), config.timeout(1))).default_backoff();
     let mut stream = Box::pin(stream);
-    let seen = async |stream: &mut (dyn futures::Stream<Item = Result<watcher::Event<ConfigMap>, watcher::Error>> + Unpin), name: &str| {
-        let reading = async {
-            while !store.state().iter().any(|object| object.name_any() == name) {
-                // Errors on the way (the 410 is one) are what the reflector recovers from.
-                let _recovered = stream.next().await.expect("the stream goes on");
-            }
+    let seen =
+        async |stream: &mut (dyn futures::Stream<Item = Result<watcher::Event<ConfigMap>, watcher::Error>> + Unpin),
+               name: &str| {
+            let reading = async {
+                while !store.state().iter().any(|object| object.name_any() == name) {
+                    // Errors on the way (the 410 is one) are what the reflector recovers from.
+                    let _recovered = stream.next().await.expect("the stream goes on");
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), reading).await.expect("it is never seen");
         };
-        tokio::time::timeout(Duration::from_secs(20), reading).await.expect("it is never seen");
-    };
     seen(&mut stream, "early").await;
     for index in 0..10 {
         api.create(&PostParams::default(), &config_map(&format!("filler-{index}"), "1")).await.unwrap();

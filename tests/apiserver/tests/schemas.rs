@@ -26,18 +26,28 @@ async fn missing_fields_get_their_defaults_deep_in_lists_too() {
 #[tokio::test]
 async fn unknown_fields_are_pruned_warned_of_or_refused() {
     let world = World::with_widgets().await;
-    let body = |name: &str| widget(name, json!({ "color": "red", "colour": "red", "free": { "any": [1] }, "ports": [{ "name": "x", "y": 1 }] }));
+    let body = |name: &str| {
+        widget(
+            name,
+            json!({ "color": "red", "colour": "red", "free": { "any": [1] }, "ports": [{ "name": "x", "y": 1 }] }),
+        )
+    };
     let (_, made) = world.post(WIDGETS, body("a")).await;
     assert!(made["spec"].get("colour").is_none() && made["spec"]["ports"][0].get("y").is_none(), "{made}");
     assert_eq!(made["spec"]["free"], json!({ "any": [1] }));
     let warnings = world.warnings("POST", WIDGETS, JSON, body("b")).await;
-    assert_eq!(warnings, ["299 - \"unknown field \\\"spec.colour\\\"\"", "299 - \"unknown field \\\"spec.ports[0].y\\\"\""]);
+    assert_eq!(
+        warnings,
+        ["299 - \"unknown field \\\"spec.colour\\\"\"", "299 - \"unknown field \\\"spec.ports[0].y\\\"\""]
+    );
     assert!(world.warnings("POST", &format!("{WIDGETS}?fieldValidation=Ignore"), JSON, body("c")).await.is_empty());
     let (code, status) = world.post(&format!("{WIDGETS}?fieldValidation=Strict"), body("d")).await;
     assert_eq!(code, 400);
     let message = "Widget in version \"v1\" cannot be handled as a Widget: strict decoding error: unknown field \"spec.colour\", unknown field \"spec.ports[0].y\"";
     assert_eq!(status["message"], message);
-    let (code, _) = world.send("PATCH", &format!("{WIDGETS}/a?fieldValidation=Strict"), MERGE, Some(&json!({ "spec": { "colour": 1 } }))).await;
+    let (code, _) = world
+        .send("PATCH", &format!("{WIDGETS}/a?fieldValidation=Strict"), MERGE, Some(&json!({ "spec": { "colour": 1 } })))
+        .await;
     assert_eq!(code, 422);
 }
 
@@ -46,28 +56,58 @@ async fn each_keyword_refuses_in_the_api_servers_words() {
     let world = World::with_widgets().await;
     let prefix = "Widget.shop.example.com \"a\" is invalid: ";
     for (spec, message) in [
-        (json!({ "color": "pink" }), "spec.color: Unsupported value: \"pink\": supported values: \"red\", \"green\", \"blue\""),
-        (json!({ "color": "red", "replicas": -1 }), "spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0"),
-        (json!({ "color": "red", "serial": "ABC" }), "spec.serial: Invalid value: \"ABC\": spec.serial in body should match '^[a-z]+$'"),
-        (json!({ "color": "red", "since": "today" }), "spec.since: Invalid value: \"today\": spec.since in body must be of type date-time: \"today\""),
+        (
+            json!({ "color": "pink" }),
+            "spec.color: Unsupported value: \"pink\": supported values: \"red\", \"green\", \"blue\"",
+        ),
+        (
+            json!({ "color": "red", "replicas": -1 }),
+            "spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0",
+        ),
+        (
+            json!({ "color": "red", "serial": "ABC" }),
+            "spec.serial: Invalid value: \"ABC\": spec.serial in body should match '^[a-z]+$'",
+        ),
+        (
+            json!({ "color": "red", "since": "today" }),
+            "spec.since: Invalid value: \"today\": spec.since in body must be of type date-time: \"today\"",
+        ),
     ] {
         assert_eq!(refused(&world, spec).await, format!("{prefix}{message}"));
     }
     for (spec, message) in [
         (json!({}), "spec.color: Required value"),
-        (json!({ "color": 3 }), "spec.color: Invalid value: \"integer\": spec.color in body must be of type string: \"integer\""),
-        (json!({ "color": "red", "weight": true }), "spec.weight: Invalid value: \"boolean\": spec.weight in body must be of type integer or string: \"boolean\""),
-        (json!({ "color": "red", "plain": ["a", "b", "c", "d"] }), "spec.plain: Too many: 4: must have at most 3 items"),
+        (
+            json!({ "color": 3 }),
+            "spec.color: Invalid value: \"integer\": spec.color in body must be of type string: \"integer\"",
+        ),
+        (
+            json!({ "color": "red", "weight": true }),
+            "spec.weight: Invalid value: \"boolean\": spec.weight in body must be of type integer or string: \"boolean\"",
+        ),
+        (
+            json!({ "color": "red", "plain": ["a", "b", "c", "d"] }),
+            "spec.plain: Too many: 4: must have at most 3 items",
+        ),
         (json!({ "color": "red", "serial": "abcdefghi" }), "spec.serial: Too long: may not be more than 8 bytes"),
         (json!({ "color": "red", "tags": ["x", "x"] }), "spec.tags[1]: Duplicate value: \"x\""),
-        (json!({ "color": "red", "ports": [{ "name": "x" }, { "name": "x" }] }), "spec.ports[1]: Duplicate value: {\"name\":\"x\"}"),
-        (json!({ "color": "red", "limits": { "cpu": "one" } }), "spec.limits.cpu: Invalid value: \"string\": spec.limits.cpu in body must be of type integer: \"string\""),
+        (
+            json!({ "color": "red", "ports": [{ "name": "x" }, { "name": "x" }] }),
+            "spec.ports[1]: Duplicate value: {\"name\":\"x\"}",
+        ),
+        (
+            json!({ "color": "red", "limits": { "cpu": "one" } }),
+            "spec.limits.cpu: Invalid value: \"string\": spec.limits.cpu in body must be of type integer: \"string\"",
+        ),
         (json!({ "color": "red", "replicas": 3_000_000_000_i64 }), "spec.replicas: Invalid value: 3000000000"),
     ] {
         let text = refused(&world, spec).await;
         assert!(text.contains(message), "{text}");
     }
-    assert_eq!(world.post(WIDGETS, widget("null", json!({ "color": "red", "maybe": null }))).await.1["spec"]["maybe"], Value::Null);
+    assert_eq!(
+        world.post(WIDGETS, widget("null", json!({ "color": "red", "maybe": null }))).await.1["spec"]["maybe"],
+        Value::Null
+    );
 }
 
 /// <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules>
@@ -75,9 +115,13 @@ async fn each_keyword_refuses_in_the_api_servers_words() {
 async fn rules_refuse_with_their_own_sentence() {
     let world = World::with_widgets().await;
     let message = refused(&world, json!({ "color": "blue", "replicas": 9 })).await;
-    assert_eq!(message, "Widget.shop.example.com \"a\" is invalid: spec: Invalid value: \"object\": only red widgets may have more than five");
+    assert_eq!(
+        message,
+        "Widget.shop.example.com \"a\" is invalid: spec: Invalid value: \"object\": only red widgets may have more than five"
+    );
     let (_, status) = world.post(WIDGETS, widget("a", json!({ "color": "blue", "note": "secret" }))).await;
-    let cause = json!({ "reason": "FieldValueForbidden", "message": "Forbidden: not in a note of blue", "field": "spec.note" });
+    let cause =
+        json!({ "reason": "FieldValueForbidden", "message": "Forbidden: not in a note of blue", "field": "spec.note" });
     assert_eq!(status["details"]["causes"], json!([cause]));
     assert_eq!(world.post(WIDGETS, widget("a", json!({ "color": "red", "replicas": 9 }))).await.0, 201);
 }
@@ -88,7 +132,10 @@ async fn a_transition_rule_is_asked_on_updates_only() {
     assert_eq!(world.post(WIDGETS, widget("a", json!({ "color": "red", "serial": "abc" }))).await.0, 201);
     let (code, status) = world.merge(&format!("{WIDGETS}/a"), json!({ "spec": { "serial": "xyz" } })).await;
     assert_eq!(code, 422);
-    assert_eq!(status["message"], "Widget.shop.example.com \"a\" is invalid: spec.serial: Invalid value: \"string\": is immutable");
+    assert_eq!(
+        status["message"],
+        "Widget.shop.example.com \"a\" is invalid: spec.serial: Invalid value: \"string\": is immutable"
+    );
     assert_eq!(world.merge(&format!("{WIDGETS}/a"), json!({ "spec": { "serial": "abc", "note": "x" } })).await.0, 200);
 }
 
@@ -127,12 +174,32 @@ async fn a_definition_that_is_not_structural_is_refused() {
     let cases: [(Value, &str); 8] = [
         (with(&|body| at(body, "/metadata/name", json!("other.example.com"))), "metadata.name: Invalid value"),
         (with(&|body| at(body, &format!("{schema}/type"), json!("string"))), "must be object at the root"),
-        (with(&|body| at(body, &format!("{schema}/properties/spec/properties/color"), json!({}))), "properties[color].type: Required value"),
-        (with(&|body| at(body, &format!("{schema}/properties/spec/properties/plain"), json!({ "type": "array" }))), "properties[plain].items: Required value"),
-        (with(&|body| at(body, &format!("{schema}/properties/spec/properties/serial/pattern"), json!("("))), "must be a valid regular expression"),
-        (with(&|body| at(body, &format!("{schema}/properties/spec/properties/replicas/default"), json!("one"))), "must be of type integer"),
-        (with(&|body| at(body, &format!("{schema}/properties/spec/x-kubernetes-validations/0/rule"), json!("self.(")), ), "compilation failed"),
-        (with(&|body| at(body, &format!("{schema}/properties/spec/properties/ports/items/required"), json!([]))), "it must have a default or be a required property"),
+        (
+            with(&|body| at(body, &format!("{schema}/properties/spec/properties/color"), json!({}))),
+            "properties[color].type: Required value",
+        ),
+        (
+            with(&|body| at(body, &format!("{schema}/properties/spec/properties/plain"), json!({ "type": "array" }))),
+            "properties[plain].items: Required value",
+        ),
+        (
+            with(&|body| at(body, &format!("{schema}/properties/spec/properties/serial/pattern"), json!("("))),
+            "must be a valid regular expression",
+        ),
+        (
+            with(&|body| at(body, &format!("{schema}/properties/spec/properties/replicas/default"), json!("one"))),
+            "must be of type integer",
+        ),
+        (
+            with(&|body| {
+                at(body, &format!("{schema}/properties/spec/x-kubernetes-validations/0/rule"), json!("self.("));
+            }),
+            "compilation failed",
+        ),
+        (
+            with(&|body| at(body, &format!("{schema}/properties/spec/properties/ports/items/required"), json!([]))),
+            "it must have a default or be a required property",
+        ),
     ];
     for (body, expected) in cases {
         let (code, status) = world.post(DEFINITIONS, body).await;

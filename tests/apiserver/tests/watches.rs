@@ -25,7 +25,10 @@ async fn a_watch_from_a_version_tells_what_came_after_it() {
     assert_eq!(event["type"], "DELETED");
     assert_eq!(event["object"]["data"]["key"], "2", "the last state");
     let (_, list) = world.get(CONFIG_MAPS).await;
-    assert_eq!(event["object"]["metadata"]["resourceVersion"], list["metadata"]["resourceVersion"], "numbered by the deletion");
+    assert_eq!(
+        event["object"]["metadata"]["resourceVersion"], list["metadata"]["resourceVersion"],
+        "numbered by the deletion"
+    );
 }
 
 #[tokio::test]
@@ -48,7 +51,10 @@ async fn a_version_older_than_history_is_gone() {
     }
     let mut events = world.watch(&format!("{CONFIG_MAPS}?resourceVersion={version}")).await;
     let event = events.next().await.unwrap();
-    assert_eq!((&event["type"], &event["object"]["code"], &event["object"]["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")));
+    assert_eq!(
+        (&event["type"], &event["object"]["code"], &event["object"]["reason"]),
+        (&json!("ERROR"), &json!(410), &json!("Expired"))
+    );
     assert!(events.next().await.is_none(), "the watch ends");
 }
 

@@ -81,7 +81,8 @@ impl World {
     /// An answer's headers named `Warning`.
     pub async fn warnings(&self, method: &str, path: &str, content_type: &str, body: Value) -> Vec<String> {
         let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.server.url()));
-        let response = request.header("content-type", content_type).body(body.to_string()).send().await.expect("an answer");
+        let response =
+            request.header("content-type", content_type).body(body.to_string()).send().await.expect("an answer");
         response.headers().get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     }
 
@@ -91,7 +92,10 @@ impl World {
         let url = format!("{}{path}{separator}watch=true", self.server.url());
         let response = self.http.get(url).send().await.expect("a watch");
         assert_eq!(response.status().as_u16(), 200);
-        Events { lines: Box::pin(response.bytes_stream().map(|chunk| chunk.map(|chunk| chunk.to_vec()))), buffer: Vec::new() }
+        Events {
+            lines: Box::pin(response.bytes_stream().map(|chunk| chunk.map(|chunk| chunk.to_vec()))),
+            buffer: Vec::new(),
+        }
     }
 
     /// Asks until the answer satisfies; background work has no other sign.

@@ -1,7 +1,9 @@
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/>: create, update, patch, concurrency, dry run, pagination;
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>.
 
-use crate::world::{CONFIG_MAPS, DEPLOYMENTS, JSON, JSON_PATCH, STRATEGIC, WIDGETS, World, config_map, deployment, widget};
+use crate::world::{
+    CONFIG_MAPS, DEPLOYMENTS, JSON, JSON_PATCH, STRATEGIC, WIDGETS, World, config_map, deployment, widget,
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -73,7 +75,8 @@ async fn the_status_door_writes_status_only_and_the_main_door_never() {
     body["status"] = json!({ "phase": "Forged" });
     let (_, created) = world.post(WIDGETS, body).await;
     assert!(created.get("status").is_none());
-    let change = json!({ "spec": { "color": "blue" }, "status": { "phase": "Fine" }, "metadata": { "labels": { "x": "y" } } });
+    let change =
+        json!({ "spec": { "color": "blue" }, "status": { "phase": "Fine" }, "metadata": { "labels": { "x": "y" } } });
     let (_, reported) = world.merge(&format!("{path}/status"), change.clone()).await;
     assert_eq!((&reported["spec"]["color"], &reported["status"]["phase"]), (&json!("red"), &json!("Fine")));
     assert!(reported["metadata"].get("labels").is_none());
@@ -89,7 +92,10 @@ async fn the_scale_door_reads_and_writes_the_stated_fields() {
     world.merge(&format!("{path}/status"), json!({ "status": { "replicas": 2, "selector": "app=a" } })).await;
     let (_, mut scale) = world.get(&format!("{path}/scale")).await;
     assert_eq!((&scale["kind"], &scale["apiVersion"]), (&json!("Scale"), &json!("autoscaling/v1")));
-    assert_eq!((&scale["spec"], &scale["status"]), (&json!({ "replicas": 2 }), &json!({ "replicas": 2, "selector": "app=a" })));
+    assert_eq!(
+        (&scale["spec"], &scale["status"]),
+        (&json!({ "replicas": 2 }), &json!({ "replicas": 2, "selector": "app=a" }))
+    );
     scale["spec"]["replicas"] = json!(4);
     assert_eq!(world.put(&format!("{path}/scale"), scale.clone()).await.0, 200);
     assert_eq!(world.get(&path).await.1["spec"]["replicas"], 4);
@@ -128,8 +134,8 @@ async fn a_failing_test_of_a_json_patch_changes_nothing() {
     let world = World::start().await;
     world.post(CONFIG_MAPS, config_map("a", "1")).await;
     let path = format!("{CONFIG_MAPS}/a");
-    let patch = json!([{ "op": "test", "path": "/data/key", "value": "9" }, { "op": "remove", "path": "/data" }]);
-    assert_eq!(world.send("PATCH", &path, JSON_PATCH, Some(&patch)).await.0, 422);
+    let operations = json!([{ "op": "test", "path": "/data/key", "value": "9" }, { "op": "remove", "path": "/data" }]);
+    assert_eq!(world.send("PATCH", &path, JSON_PATCH, Some(&operations)).await.0, 422);
     assert_eq!(world.get(&path).await.1["data"]["key"], "1");
 }
 
@@ -138,14 +144,16 @@ async fn a_failing_test_of_a_json_patch_changes_nothing() {
 async fn a_strategic_merge_patch_joins_containers_by_name_and_is_not_for_custom_kinds() {
     let world = World::with_widgets().await;
     world.post(DEPLOYMENTS, deployment("web")).await;
-    let containers = json!([{ "name": "sidecar", "image": "envoy:1" }, { "name": "main", "env": [{ "name": "A", "value": "1" }] }]);
+    let containers =
+        json!([{ "name": "sidecar", "image": "envoy:1" }, { "name": "main", "env": [{ "name": "A", "value": "1" }] }]);
     let patch = json!({ "spec": { "template": { "spec": { "containers": containers } } } });
     let (code, patched) = world.send("PATCH", &format!("{DEPLOYMENTS}/web"), STRATEGIC, Some(&patch)).await;
     assert_eq!(code, 200, "{patched}");
     let containers = patched["spec"]["template"]["spec"]["containers"].as_array().unwrap();
     assert_eq!(containers.len(), 2);
     assert_eq!((&containers[0]["image"], &containers[0]["env"][0]["value"]), (&json!("nginx:1"), &json!("1")));
-    let gone = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "sidecar", "$patch": "delete" }] } } } });
+    let gone =
+        json!({ "spec": { "template": { "spec": { "containers": [{ "name": "sidecar", "$patch": "delete" }] } } } });
     let (_, patched) = world.send("PATCH", &format!("{DEPLOYMENTS}/web"), STRATEGIC, Some(&gone)).await;
     assert_eq!(patched["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 1);
     world.post(WIDGETS, widget("a", json!({ "color": "red" }))).await;
@@ -164,7 +172,8 @@ async fn a_list_is_read_in_pages_of_one_moment() {
     world.post(CONFIG_MAPS, config_map("d", "1")).await;
     let token = first["metadata"]["continue"].as_str().unwrap();
     let (_, second) = world.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await;
-    let names: Vec<_> = second["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].clone()).collect();
+    let names: Vec<_> =
+        second["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].clone()).collect();
     assert_eq!(names, ["c"], "deleted since, but there when the list began");
     world.server.compact();
     let (code, status) = world.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await;
@@ -190,7 +199,8 @@ async fn selectors_narrow_lists_and_unknown_fields_are_refused() {
         ("fieldSelector=spec.color%3Dred,metadata.name!%3Da", "c"),
     ] {
         let (_, list) = world.get(&format!("{WIDGETS}?{query}")).await;
-        let names: String = list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect();
+        let names: String =
+            list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect();
         assert_eq!(names, expected, "{query}");
     }
     let (code, status) = world.get(&format!("{WIDGETS}?fieldSelector=spec.note%3Dx")).await;
@@ -215,7 +225,9 @@ async fn config_and_secrets_keep_their_own_rules() {
     world.post(CONFIG_MAPS, fixed).await;
     let (code, status) = world.merge(&format!("{CONFIG_MAPS}/fixed"), json!({ "data": { "key": "2" } })).await;
     assert_eq!(code, 422);
-    assert!(status["message"].as_str().unwrap().contains("data: Forbidden: field is immutable when `immutable` is set"));
+    assert!(
+        status["message"].as_str().unwrap().contains("data: Forbidden: field is immutable when `immutable` is set")
+    );
 }
 
 #[tokio::test]
@@ -238,7 +250,12 @@ async fn a_deployment_gets_the_documented_defaults_and_keeps_its_selector() {
 #[tokio::test]
 async fn what_is_not_the_kind_is_a_bad_request() {
     let world = World::start().await;
-    for body in [json!("text"), json!({ "apiVersion": "v2", "kind": "ConfigMap" }), json!({ "kind": "Secret" }), json!({ "metadata": "x" })] {
+    for body in [
+        json!("text"),
+        json!({ "apiVersion": "v2", "kind": "ConfigMap" }),
+        json!({ "kind": "Secret" }),
+        json!({ "metadata": "x" }),
+    ] {
         let (code, status) = world.post(CONFIG_MAPS, body.clone()).await;
         assert_eq!((code, status["reason"].as_str()), (400, Some("BadRequest")), "{body}");
     }
@@ -247,7 +264,10 @@ async fn what_is_not_the_kind_is_a_bad_request() {
     let (code, status) = world.post(DEPLOYMENTS, wrong).await;
     assert_eq!(code, 400);
     let message = status["message"].as_str().unwrap();
-    assert!(message.starts_with("Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal"), "{message}");
+    assert!(
+        message.starts_with("Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal"),
+        "{message}"
+    );
     assert_eq!(world.send("POST", CONFIG_MAPS, "text/csv", Some(&json!("a,b"))).await.0, 415);
     assert_eq!(world.send("PUT", CONFIG_MAPS, JSON, Some(&json!({}))).await.0, 405);
     assert_eq!(world.get("/apis/none.example.com/v1/things").await.0, 404);

@@ -32,7 +32,8 @@ pub fn decode(kind: &Kind, mut body: Value, context: &mut Context) -> Result<Val
     let (api_version, expected) = (body["apiVersion"].as_str().unwrap_or_default(), kind.api_version());
     // A typed client may leave both out: the path says them.
     if !api_version.is_empty() && api_version != expected {
-        let why = format!("the API version in the data ({api_version}) does not match the expected API version ({expected})");
+        let why =
+            format!("the API version in the data ({api_version}) does not match the expected API version ({expected})");
         return Err(Status::bad_request(why));
     }
     let stated = body["kind"].as_str().unwrap_or_default();
@@ -65,8 +66,10 @@ pub fn decode(kind: &Kind, mut body: Value, context: &mut Context) -> Result<Val
             let Cause { field, message, .. } = cause;
             return Err(handled(&format!("json: cannot unmarshal field {field}: {message}")));
         }
-    } else if let Some(cause) =
-        schema.properties.get("metadata").and_then(|meta| validate::mistyped(meta, &body["metadata"]).into_iter().next())
+    } else if let Some(cause) = schema
+        .properties
+        .get("metadata")
+        .and_then(|meta| validate::mistyped(meta, &body["metadata"]).into_iter().next())
     {
         return Err(handled(&format!("json: cannot unmarshal field .metadata.{}: {}", cause.field, cause.message)));
     }
@@ -78,8 +81,10 @@ pub fn typed_patch(kind: &Kind, namespace: &str, name: &str, body: &Value) -> Re
     let schema = kind.schema();
     let mut probe = body.clone();
     default::drop_nulls(schema, &mut probe);
-    let unknown = prune::apply(schema, &mut probe).into_iter().map(|field| format!(".{field}: field not declared in schema"));
-    let mistyped = validate::mistyped(schema, &probe).into_iter().map(|cause| format!(".{}: {}", cause.field, cause.message));
+    let unknown =
+        prune::apply(schema, &mut probe).into_iter().map(|field| format!(".{field}: field not declared in schema"));
+    let mistyped =
+        validate::mistyped(schema, &probe).into_iter().map(|cause| format!(".{}: {}", cause.field, cause.message));
     let problems: Vec<String> = unknown.chain(mistyped).collect();
     if problems.is_empty() {
         return Ok(());

@@ -60,7 +60,8 @@ pub enum Deleted {
 
 /// Whether an object that is being deleted may go.
 pub fn nothing_holds(kind: &Kind, object: &Value) -> bool {
-    let contents = kind.storage == "/namespaces" && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let contents =
+        kind.storage == "/namespaces" && object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
     let grace = kind.storage == "/pods" && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) > 0;
     object::finalizers(object).is_empty() && !contents && !grace
 }
@@ -68,8 +69,12 @@ pub fn nothing_holds(kind: &Kind, object: &Value) -> bool {
 impl Api {
     pub fn delete(&self, target: Target<'_>, options: &DeleteOptions, context: &mut Context) -> Result<Deleted> {
         let kind = target.kind;
-        if let Some(policy) = options.propagation.as_deref().filter(|policy| !matches!(*policy, "Orphan" | "Background" | "Foreground")) {
-            let why = format!("propagationPolicy: Invalid value: {policy:?}: valid values are \"Background\", \"Foreground\", \"Orphan\"");
+        if let Some(policy) =
+            options.propagation.as_deref().filter(|policy| !matches!(*policy, "Orphan" | "Background" | "Foreground"))
+        {
+            let why = format!(
+                "propagationPolicy: Invalid value: {policy:?}: valid values are \"Background\", \"Foreground\", \"Orphan\""
+            );
             return Err(Status::unprocessable(format!("DeleteOptions.meta.k8s.io \"\" is invalid: {why}")));
         }
         loop {
@@ -128,7 +133,9 @@ fn preconditions(target: Target<'_>, entry: &Entry, options: &DeleteOptions) -> 
         return Err(conflict(why));
     }
     if let Some(wanted) = options.resource_version.as_ref().filter(|wanted| **wanted != version) {
-        let why = format!("Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}");
+        let why = format!(
+            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+        );
         return Err(conflict(why));
     }
     Ok(())

@@ -48,7 +48,12 @@ impl Context {
     }
 
     fn manager(&self, kind: &Kind, subresource: &str, apply: bool) -> Manager {
-        Manager { name: self.manager.clone(), apply, api_version: kind.api_version(), subresource: subresource.to_owned() }
+        Manager {
+            name: self.manager.clone(),
+            apply,
+            api_version: kind.api_version(),
+            subresource: subresource.to_owned(),
+        }
     }
 }
 

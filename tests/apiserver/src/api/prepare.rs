@@ -81,7 +81,8 @@ pub fn changed(kind: &Kind, subresource: &str, old: &Value, new: &mut Value) {
 /// Counts the wish, if it is another one than before.
 fn count(kind: &Kind, old: &Value, new: &mut Value) {
     let (Some(before), Some(after)) = (old.as_object(), new.as_object()) else { return };
-    let wished = |(name, _): &(&String, &Value)| *name != "metadata" && !(*name == "status" && (kind.status || !kind.custom));
+    let wished =
+        |(name, _): &(&String, &Value)| *name != "metadata" && !(*name == "status" && (kind.status || !kind.custom));
     let same = |one: &serde_json::Map<String, Value>, other: &serde_json::Map<String, Value>| {
         one.iter().filter(wished).all(|(name, value)| other.get(name) == Some(value))
     };
@@ -93,7 +94,13 @@ fn count(kind: &Kind, old: &Value, new: &mut Value) {
 
 impl Api {
     /// Defaults, counts, validates and admits. `old` is what it replaces.
-    pub fn finish(&self, target: Target<'_>, old: Option<&Value>, new: &mut Value, context: &mut Context) -> Result<()> {
+    pub fn finish(
+        &self,
+        target: Target<'_>,
+        old: Option<&Value>,
+        new: &mut Value,
+        context: &mut Context,
+    ) -> Result<()> {
         let Target { kind, subresource, .. } = target;
         default::drop_nulls(kind.schema(), new);
         default::apply(kind.schema(), new);

@@ -19,7 +19,13 @@ impl Api {
     }
 
     /// Writes `spec.replicas`; the body is a whole Scale or, with `patch`, what is left of one after the patch.
-    pub fn set_scale(&self, target: Target<'_>, patch: Option<&Patch>, body: &Value, context: &mut Context) -> Result<Value> {
+    pub fn set_scale(
+        &self,
+        target: Target<'_>,
+        patch: Option<&Patch>,
+        body: &Value,
+        context: &mut Context,
+    ) -> Result<Value> {
         let paths = paths(target)?;
         let entry = self.change(target, context, |live, _| {
             let current = scale_of(paths, live);
@@ -54,7 +60,7 @@ impl Api {
     }
 }
 
-fn paths<'a>(target: Target<'a>) -> Result<&'a Scale> {
+fn paths(target: Target<'_>) -> Result<&Scale> {
     target.kind.scale.as_ref().ok_or_else(Status::no_such_path)
 }
 
@@ -69,7 +75,10 @@ fn scale_of(paths: &Scale, value: &Value) -> Value {
         let text = match selector {
             Value::Object(_) => {
                 let labels = selector["matchLabels"].as_object().into_iter().flatten();
-                labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect::<Vec<_>>().join(",")
+                labels
+                    .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+                    .collect::<Vec<_>>()
+                    .join(",")
             }
             other => other.as_str().unwrap_or_default().to_owned(),
         };

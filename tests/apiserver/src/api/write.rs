@@ -39,7 +39,9 @@ impl Api {
         }
         let name = object::name(&object).to_owned();
         let target = Target { kind, namespace, name: &name, subresource: "" };
-        if object::metadata(&mut object).contains_key("resourceVersion") && !object::meta(&object, "resourceVersion").is_empty() {
+        if object::metadata(&mut object).contains_key("resourceVersion")
+            && !object::meta(&object, "resourceVersion").is_empty()
+        {
             return Err(Status::internal("resourceVersion should not be set on objects to be created"));
         }
         self.insert(target, object, context, |object, context| {
@@ -92,7 +94,13 @@ impl Api {
     }
 
     /// The one way to the store, in the version in which the kind is kept.
-    pub fn keep(&self, target: Target<'_>, expected: Option<u64>, mut object: Value, delete: bool) -> Result<Arc<Entry>, Moved> {
+    pub fn keep(
+        &self,
+        target: Target<'_>,
+        expected: Option<u64>,
+        mut object: Value,
+        delete: bool,
+    ) -> Result<Arc<Entry>, Moved> {
         convert::to_storage(target.kind, &mut object);
         let entry = self.store.commit(&target.kind.storage, &target.key(), expected, object, delete)?;
         // A definition's kinds are there when its write is answered.
@@ -106,28 +114,13 @@ impl Api {
     pub fn update(&self, target: Target<'_>, body: Value, context: &mut Context) -> Result<Arc<Entry>> {
         let kind = target.kind;
         let object = decode(kind, body, context)?;
-        self.same_identity(target, &object)?;
+        same_identity(target, &object)?;
         let version = object::meta(&object, "resourceVersion").to_owned();
         if version.is_empty() && kind.custom {
             let cause = Cause::invalid("metadata.resourceVersion", "0", "must be specified for an update");
             return Err(Status::invalid(&kind.group, &kind.kind, target.name, &[cause]));
         }
         self.change(target, context, |_live, _context| Ok(object.clone()))
-    }
-
-    fn same_identity(&self, target: Target<'_>, object: &Value) -> Result<()> {
-        let (name, namespace) = (object::name(object), object::meta(object, "namespace"));
-        if name != target.name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                target.name
-            )));
-        }
-        if !namespace.is_empty() && namespace != target.namespace {
-            let why = "the namespace of the provided object does not match the namespace sent on the request";
-            return Err(Status::bad_request(why));
-        }
-        Ok(())
     }
 
     pub fn patch(&self, target: Target<'_>, patch: &Patch, context: &mut Context) -> Result<Arc<Entry>> {
@@ -140,7 +133,7 @@ impl Api {
                 }
                 error
             })?;
-            self.same_identity(target, &decoded)?;
+            same_identity(target, &decoded)?;
             Ok(decoded)
         })
     }
@@ -170,7 +163,14 @@ impl Api {
     }
 
     /// Writes if there is something to write; `None` when the object moved.
-    fn replace(&self, target: Target<'_>, entry: &Arc<Entry>, live: &Value, new: Value, context: &Context) -> Option<Arc<Entry>> {
+    fn replace(
+        &self,
+        target: Target<'_>,
+        entry: &Arc<Entry>,
+        live: &Value,
+        new: Value,
+        context: &Context,
+    ) -> Option<Arc<Entry>> {
         if new == *live {
             return Some(entry.clone());
         }
@@ -192,7 +192,7 @@ impl Api {
         if object::name(&config).is_empty() {
             object::metadata(&mut config).insert("name".into(), json!(target.name));
         }
-        self.same_identity(target, &config)?;
+        same_identity(target, &config)?;
         let manager = context.manager(kind, target.subresource, true);
         for _ in 0..ATTEMPTS {
             let Some(entry) = self.store.get(&kind.storage, &target.key()) else {
@@ -222,6 +222,22 @@ impl Api {
     }
 }
 
+/// A body that says another name than the path is a mistake.
+fn same_identity(target: Target<'_>, object: &Value) -> Result<()> {
+    let (name, namespace) = (object::name(object), object::meta(object, "namespace"));
+    if name != target.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        )));
+    }
+    if !namespace.is_empty() && namespace != target.namespace {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(why));
+    }
+    Ok(())
+}
+
 /// Optimistic concurrency: whoever names a version (or a uid) means that one.
 fn check_version(target: Target<'_>, entry: &Entry, new: &Value) -> Result<()> {
     let version = object::meta(new, "resourceVersion");
@@ -239,5 +255,8 @@ fn check_version(target: Target<'_>, entry: &Entry, new: &Value) -> Result<()> {
 /// Five characters without vowels, as `generateName` has them.
 fn suffix() -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    uuid::Uuid::new_v4().as_bytes()[..5].iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
+    uuid::Uuid::new_v4().as_bytes()[..5]
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
+        .collect()
 }

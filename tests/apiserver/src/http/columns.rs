@@ -36,7 +36,14 @@ impl Column {
 fn made(name: &str, cell: fn(&Value) -> Value) -> Column {
     let (name, priority) = name.strip_suffix('*').map_or((name, 0), |wide| (wide, 1));
     let format = if name == "Name" { "name" } else { "" };
-    Column { name: name.into(), kind: "string".into(), format: format.into(), description: String::new(), priority, cell: Cell::Made(cell) }
+    Column {
+        name: name.into(),
+        kind: "string".into(),
+        format: format.into(),
+        description: String::new(),
+        priority,
+        cell: Cell::Made(cell),
+    }
 }
 
 fn name() -> Column {
@@ -76,7 +83,9 @@ fn from_path(column: &registry::Column, object: &Value) -> Value {
         "date" => value.as_str().map_or(Value::Null, |_| json!(age(value))),
         "integer" | "number" | "boolean" => (*value).clone(),
         _ => match value {
-            Value::Array(list) => json!(format!("[{}]", list.iter().map(Value::to_string).collect::<Vec<_>>().join(","))),
+            Value::Array(list) => {
+                json!(format!("[{}]", list.iter().map(Value::to_string).collect::<Vec<_>>().join(",")))
+            }
             value => json!(text(value)),
         },
     }
@@ -121,7 +130,9 @@ fn bracket(inner: &str) -> Option<(&str, &str)> {
 
 fn field_end(text: &str) -> usize {
     let bytes = text.as_bytes();
-    (0..bytes.len()).find(|&index| bytes[index] == b'[' || (bytes[index] == b'.' && (index == 0 || bytes[index - 1] != b'\\'))).unwrap_or(bytes.len())
+    (0..bytes.len())
+        .find(|&index| bytes[index] == b'[' || (bytes[index] == b'.' && (index == 0 || bytes[index - 1] != b'\\')))
+        .unwrap_or(bytes.len())
 }
 
 fn unquote(text: &str) -> &str {
@@ -136,7 +147,9 @@ fn indexed<'a>(value: &'a Value, step: &str) -> Vec<&'a Value> {
             _ => return Vec::new(),
         };
         let path = path.trim().trim_start_matches('@');
-        let matches = |item: &&Value| json_path(item, path).first().is_some_and(|found| (text(found) == unquote(wanted)) == equal);
+        let matches = |item: &&Value| {
+            json_path(item, path).first().is_some_and(|found| (text(found) == unquote(wanted)) == equal)
+        };
         return value.as_array().into_iter().flatten().filter(matches).collect();
     }
     match step.trim() {
@@ -191,7 +204,9 @@ fn pod_status(pod: &Value) -> Value {
     }
     let states = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
     let reason = states
-        .filter_map(|status| status["state"]["waiting"]["reason"].as_str().or(status["state"]["terminated"]["reason"].as_str()))
+        .filter_map(|status| {
+            status["state"]["waiting"]["reason"].as_str().or(status["state"]["terminated"]["reason"].as_str())
+        })
         .next_back();
     json!(reason.or(pod["status"]["reason"].as_str()).or(pod["status"]["phase"].as_str()).unwrap_or("Unknown"))
 }
@@ -209,9 +224,9 @@ fn restarts(pod: &Value) -> Value {
 
 fn job_status(job: &Value) -> Value {
     let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
-    let done = conditions.filter(|condition| condition["status"] == "True").find_map(|condition| {
-        ["Complete", "Failed", "Suspended"].into_iter().find(|kind| condition["type"] == *kind)
-    });
+    let done = conditions
+        .filter(|condition| condition["status"] == "True")
+        .find_map(|condition| ["Complete", "Failed", "Suspended"].into_iter().find(|kind| condition["type"] == *kind));
     json!(done.unwrap_or("Running"))
 }
 
@@ -222,7 +237,12 @@ fn job_duration(job: &Value) -> Value {
 }
 
 fn last_seen(event: &Value) -> Value {
-    let times = [at(event, "series.lastObservedTime"), &event["lastTimestamp"], &event["eventTime"], at(event, "metadata.creationTimestamp")];
+    let times = [
+        at(event, "series.lastObservedTime"),
+        &event["lastTimestamp"],
+        &event["eventTime"],
+        at(event, "metadata.creationTimestamp"),
+    ];
     json!(age(times.into_iter().find(|time| time.is_string()).unwrap_or(&Value::Null)))
 }
 
@@ -233,14 +253,22 @@ fn builtin(kind: &Kind) -> Vec<Column> {
     match kind.storage.as_str() {
         "/namespaces" => vec![made("Status", |object| shown(object, "status.phase")), created()],
         "/configmaps" => vec![
-            made("Data", |object| json!(count(object, "data").as_i64().unwrap_or(0) + count(object, "binaryData").as_i64().unwrap_or(0))),
+            made("Data", |object| {
+                json!(count(object, "data").as_i64().unwrap_or(0) + count(object, "binaryData").as_i64().unwrap_or(0))
+            }),
             created(),
         ],
-        "/secrets" => vec![made("Type", |object| shown(object, "type")), made("Data", |object| count(object, "data")), created()],
+        "/secrets" => {
+            vec![made("Type", |object| shown(object, "type")), made("Data", |object| count(object, "data")), created()]
+        }
         "/services" => vec![
             made("Type", |object| shown(object, "spec.type")),
             made("Cluster-IP", |object| shown(object, "spec.clusterIP")),
-            made("External-IP", |object| joined(at(object, "status.loadBalancer.ingress"), ",", |item| text(item.get("ip").unwrap_or(&item["hostname"])))),
+            made("External-IP", |object| {
+                joined(at(object, "status.loadBalancer.ingress"), ",", |item| {
+                    text(item.get("ip").unwrap_or(&item["hostname"]))
+                })
+            }),
             made("Port(s)", |object| ports(at(object, "spec.ports"))),
             created(),
             made("Selector*", |object| json!(labels(at(object, "spec.selector")))),
@@ -264,7 +292,11 @@ fn builtin(kind: &Kind) -> Vec<Column> {
             }),
             made("Message", |object| json!(text(object.get("message").unwrap_or(&object["note"])))),
         ],
-        "/nodes" => vec![made("Status", |_| json!("Ready")), made("Version", |object| shown(object, "status.nodeInfo.kubeletVersion")), created()],
+        "/nodes" => vec![
+            made("Status", |_| json!("Ready")),
+            made("Version", |object| shown(object, "status.nodeInfo.kubeletVersion")),
+            created(),
+        ],
         "/persistentvolumeclaims" => vec![
             made("Status", |object| shown(object, "status.phase")),
             made("Volume", |object| json!(at(object, "spec.volumeName").as_str().unwrap_or_default())),
@@ -291,7 +323,12 @@ fn builtin(kind: &Kind) -> Vec<Column> {
             selector(),
         ],
         "apps/statefulsets" => {
-            vec![made("Ready", |object| ratio(object, "status.readyReplicas", "spec.replicas")), created(), names(), images()]
+            vec![
+                made("Ready", |object| ratio(object, "status.readyReplicas", "spec.replicas")),
+                created(),
+                names(),
+                images(),
+            ]
         }
         "apps/daemonsets" => vec![
             made("Desired", |object| number(object, "status.desiredNumberScheduled")),
@@ -319,17 +356,23 @@ fn builtin(kind: &Kind) -> Vec<Column> {
         ],
         "networking.k8s.io/ingresses" => vec![
             made("Class", |object| shown(object, "spec.ingressClassName")),
-            made("Hosts", |object| joined(at(object, "spec.rules"), ",", |rule| rule["host"].as_str().unwrap_or("*").to_owned())),
+            made("Hosts", |object| {
+                joined(at(object, "spec.rules"), ",", |rule| rule["host"].as_str().unwrap_or("*").to_owned())
+            }),
             made("Address", |object| {
                 let addresses = at(object, "status.loadBalancer.ingress").as_array();
-                let address = addresses.and_then(|list| list.first()).map(|item| text(item.get("ip").unwrap_or(&item["hostname"])));
+                let address = addresses
+                    .and_then(|list| list.first())
+                    .map(|item| text(item.get("ip").unwrap_or(&item["hostname"])));
                 json!(address.unwrap_or_default())
             }),
             made("Ports", |object| json!(if at(object, "spec.tls").is_array() { "80, 443" } else { "80" })),
             created(),
         ],
         "rbac.authorization.k8s.io/rolebindings" | "rbac.authorization.k8s.io/clusterrolebindings" => vec![
-            made("Role", |object| json!(format!("{}/{}", text(at(object, "roleRef.kind")), text(at(object, "roleRef.name"))))),
+            made("Role", |object| {
+                json!(format!("{}/{}", text(at(object, "roleRef.kind")), text(at(object, "roleRef.name"))))
+            }),
             created(),
         ],
         "rbac.authorization.k8s.io/roles" | "rbac.authorization.k8s.io/clusterroles" | crate::crd::STORAGE => {
@@ -343,17 +386,30 @@ fn builtin(kind: &Kind) -> Vec<Column> {
             created(),
         ],
         "autoscaling/horizontalpodautoscalers" => vec![
-            made("Reference", |object| json!(format!("{}/{}", text(at(object, "spec.scaleTargetRef.kind")), text(at(object, "spec.scaleTargetRef.name"))))),
+            made("Reference", |object| {
+                json!(format!(
+                    "{}/{}",
+                    text(at(object, "spec.scaleTargetRef.kind")),
+                    text(at(object, "spec.scaleTargetRef.name"))
+                ))
+            }),
             made("MinPods", |object| number(object, "spec.minReplicas")),
             made("MaxPods", |object| number(object, "spec.maxReplicas")),
             made("Replicas", |object| number(object, "status.currentReplicas")),
             created(),
         ],
-        "policy/poddisruptionbudgets" => vec![
-            made("Min Available", |object| json!(at(object, "spec.minAvailable").as_i64().map_or_else(|| text(at(object, "spec.minAvailable")).replace("<none>", "N/A"), |n| n.to_string()))),
-            made("Allowed Disruptions", |object| number(object, "status.disruptionsAllowed")),
-            created(),
-        ],
+        "policy/poddisruptionbudgets" => {
+            vec![
+                made("Min Available", |object| {
+                    json!(at(object, "spec.minAvailable").as_i64().map_or_else(
+                        || text(at(object, "spec.minAvailable")).replace("<none>", "N/A"),
+                        |n| n.to_string()
+                    ))
+                }),
+                made("Allowed Disruptions", |object| number(object, "status.disruptionsAllowed")),
+                created(),
+            ]
+        }
         _ => vec![created()],
     }
 }

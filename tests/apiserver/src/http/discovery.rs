@@ -15,22 +15,18 @@ pub fn version() -> Value {
 }
 
 /// The answer to a discovery path, if it is one.
-pub fn answer(kinds: &Kinds, path: &[&str], accept: &Accept) -> Option<Response> {
+pub fn answer(kinds: &Kinds, path: &[&str], accept: Accept) -> Option<Response> {
     let body = match path {
-        ["api"] => match accept.aggregated_discovery {
-            Some(_) => return Some(aggregated(kinds, true)),
-            None => json!({
-                "kind": "APIVersions", "versions": ["v1"],
-                "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": "" }],
-            }),
-        },
-        ["apis"] => match accept.aggregated_discovery {
-            Some(_) => return Some(aggregated(kinds, false)),
-            None => {
-                let groups: Vec<Value> = groups(kinds).into_iter().filter(|name| !name.is_empty()).map(|name| group(kinds, name)).collect();
-                json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
-            }
-        },
+        ["api" | "apis"] if accept.aggregated_discovery => return Some(aggregated(kinds, path == ["api"])),
+        ["api"] => json!({
+            "kind": "APIVersions", "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": "" }],
+        }),
+        ["apis"] => {
+            let names = groups(kinds).into_iter().filter(|name| !name.is_empty());
+            let groups: Vec<Value> = names.map(|name| group(kinds, name)).collect();
+            json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+        }
         ["api", "v1"] => resources(kinds, "", "v1")?,
         ["apis", name] if groups(kinds).contains(name) => {
             let mut group = group(kinds, name);
@@ -56,7 +52,8 @@ fn groups(kinds: &Kinds) -> Vec<&str> {
 
 /// The versions of a group, the most mature first: `v2`, `v1`, `v1beta1`, `v1alpha1`.
 fn versions<'a>(kinds: &'a Kinds, group: &str) -> Vec<&'a str> {
-    let mut versions: Vec<&str> = kinds.all.iter().filter(|kind| kind.group == group).map(|kind| kind.version.as_str()).collect();
+    let mut versions: Vec<&str> =
+        kinds.all.iter().filter(|kind| kind.group == group).map(|kind| kind.version.as_str()).collect();
     versions.sort_by_key(|version| std::cmp::Reverse(maturity(version)));
     versions.dedup();
     versions
@@ -110,7 +107,9 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
         }
     }
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    (!list.is_empty()).then(|| json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list }))
+    (!list.is_empty()).then(
+        || json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list }),
+    )
 }
 
 /// Everything in one answer, which saves clients a request per group and version.

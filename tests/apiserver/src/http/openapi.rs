@@ -26,7 +26,11 @@ pub fn v3(api: &Api, path: &[&str]) -> Result<Response> {
 }
 
 fn path_of(kind: &Kind) -> String {
-    if kind.group.is_empty() { format!("api/{}", kind.version) } else { format!("apis/{}/{}", kind.group, kind.version) }
+    if kind.group.is_empty() {
+        format!("api/{}", kind.version)
+    } else {
+        format!("apis/{}/{}", kind.group, kind.version)
+    }
 }
 
 fn index(kinds: &Kinds) -> Value {
@@ -37,14 +41,18 @@ fn index(kinds: &Kinds) -> Value {
         let of_path = kinds.all.iter().filter(|other| path_of(other) == path).filter_map(|kind| kind.openapi.as_ref());
         let mut hash = Sha256::new();
         of_path.for_each(|openapi| hash.update(openapi.to_string()));
-        let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02X}")).collect();
-        paths.entry(path.clone()).or_insert_with(|| json!({ "serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}") }));
+        let [a, b, c, d, ..] = hash.finalize()[..] else { continue };
+        let hash = format!("{:08X}", u32::from_be_bytes([a, b, c, d]));
+        paths
+            .entry(path.clone())
+            .or_insert_with(|| json!({ "serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}") }));
     }
     json!({ "paths": paths })
 }
 
 fn document(kinds: &Kinds, group: &str, version: &str) -> Result<Response> {
-    let kinds: Vec<&Arc<Kind>> = kinds.all.iter().filter(|kind| kind.group == group && kind.version == version).collect();
+    let kinds: Vec<&Arc<Kind>> =
+        kinds.all.iter().filter(|kind| kind.group == group && kind.version == version).collect();
     if kinds.is_empty() {
         return Err(Status::no_such_path());
     }
@@ -69,7 +77,11 @@ fn document(kinds: &Kinds, group: &str, version: &str) -> Result<Response> {
             schema["x-kubernetes-group-version-kind"] = json!([identity]);
         }
         let root = format!("/{}", path_of(kind));
-        let collection = if kind.namespaced { format!("{root}/namespaces/{{namespace}}/{}", kind.plural) } else { format!("{root}/{}", kind.plural) };
+        let collection = if kind.namespaced {
+            format!("{root}/namespaces/{{namespace}}/{}", kind.plural)
+        } else {
+            format!("{root}/{}", kind.plural)
+        };
         let reference = json!({ "$ref": format!("#/components/schemas/{name}") });
         let content = json!({ "application/json": { "schema": reference } });
         let parameters = ["dryRun", "fieldManager", "fieldValidation"]
@@ -85,8 +97,7 @@ fn document(kinds: &Kinds, group: &str, version: &str) -> Result<Response> {
         if !kind.virtual_only {
             let mut patch = write("patch");
             let any = json!({ "schema": { "type": "object" } });
-            patch["requestBody"]["content"] =
-                json!({ "application/json-patch+json": any, "application/merge-patch+json": any, "application/apply-patch+yaml": any });
+            patch["requestBody"]["content"] = json!({ "application/json-patch+json": any, "application/merge-patch+json": any, "application/apply-patch+yaml": any });
             paths.insert(format!("{collection}/{{name}}"), json!({ "put": write("put"), "patch": patch }));
         }
     }
@@ -103,8 +114,12 @@ const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 fn with_metadata(mut schema: Value) -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
     let properties = crate::object::child(&mut schema, "properties");
-    properties.insert("apiVersion".into(), text("APIVersion defines the versioned schema of this representation of an object."));
-    properties.insert("kind".into(), text("Kind is a string value representing the REST resource this object represents."));
+    properties.insert(
+        "apiVersion".into(),
+        text("APIVersion defines the versioned schema of this representation of an object."),
+    );
+    properties
+        .insert("kind".into(), text("Kind is a string value representing the REST resource this object represents."));
     let reference = json!({ "description": "Standard object's metadata.", "allOf": [{ "$ref": format!("#/components/schemas/{METADATA}") }] });
     properties.insert("metadata".into(), reference);
     schema
@@ -120,7 +135,9 @@ fn collect(name: &str, schemas: &mut Map<String, Value>) {
     let mut references = Vec::new();
     rewrite(&mut schema, &mut references);
     schemas.insert(name.to_owned(), schema);
-    references.iter().for_each(|name| collect(name, schemas));
+    for name in &references {
+        collect(name, schemas);
+    }
 }
 
 /// In OpenAPI 3.0 nothing may stand beside a `$ref`; a description moves around it with `allOf`.

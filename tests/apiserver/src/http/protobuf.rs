@@ -122,7 +122,8 @@ fn read(name: &str, bytes: &[u8], object: &mut Map<String, Value>) -> Result<()>
     let fields = message(name).ok_or_else(|| unreadable(&format!("{name} is not understood in protobuf")))?;
     for field in Reader(bytes) {
         let (number, wire) = field?;
-        let (field, kind) = fields.get(&number).ok_or_else(|| unreadable(&format!("field {number} of {name} is not understood")))?;
+        let (field, kind) =
+            fields.get(&number).ok_or_else(|| unreadable(&format!("field {number} of {name} is not understood")))?;
         if let Some(kind) = kind.strip_prefix("[]") {
             let item = value(kind, &wire)?;
             if let Value::Array(list) = object.entry(*field).or_insert_with(|| json!([])) {
@@ -137,7 +138,10 @@ fn read(name: &str, bytes: &[u8], object: &mut Map<String, Value>) -> Result<()>
             object.insert((*field).to_owned(), value(kind, &wire)?);
         } else if *kind != "-" {
             let value = value(kind, &wire)?;
-            let unset = matches!(&value, Value::String(text) if text.is_empty()) || value == 0 || value == false || value.is_null();
+            let unset = matches!(&value, Value::String(text) if text.is_empty())
+                || value == 0
+                || value == false
+                || value.is_null();
             if !unset {
                 object.insert((*field).to_owned(), value);
             }

@@ -29,7 +29,7 @@ impl Place {
     }
 }
 
-pub fn read(api: &Api, place: &Place, query: &Query, accept: &Accept) -> Result<Response> {
+pub fn read(api: &Api, place: &Place, query: &Query, accept: Accept) -> Result<Response> {
     if place.kind.virtual_only {
         return Err(Status::method_not_allowed());
     }
@@ -47,7 +47,7 @@ pub fn read(api: &Api, place: &Place, query: &Query, accept: &Accept) -> Result<
 }
 
 /// One object in the form that was asked for.
-pub fn one(kind: &Kind, entry: &Entry, accept: &Accept) -> Bytes {
+pub fn one(kind: &Kind, entry: &Entry, accept: Accept) -> Bytes {
     match accept.form {
         Form::Table => Bytes::from(table::of(kind, &[&convert::value(kind, entry)], None, true).to_string()),
         Form::Metadata => Bytes::from(metadata(entry, true).to_string()),
@@ -95,7 +95,8 @@ fn page(api: &Api, place: &Place, query: &Query) -> Result<Page> {
                    the continue parameter.";
     if !query.get("continue").is_empty() {
         let (revision, last) = decode_token(query.get("continue"))?;
-        let mut page = collection.list_at(&api.store, &place.namespace, revision).map_err(|_gone| Status::expired(expired))?;
+        let mut page =
+            collection.list_at(&api.store, &place.namespace, revision).map_err(|_gone| Status::expired(expired))?;
         page.items.retain(|(key, _)| **key > last);
         return Ok(page);
     }
@@ -109,7 +110,7 @@ fn page(api: &Api, place: &Place, query: &Query) -> Result<Page> {
     Ok(collection.list(&api.store, &place.namespace))
 }
 
-fn list(api: &Api, place: &Place, query: &Query, accept: &Accept) -> Result<Response> {
+fn list(api: &Api, place: &Place, query: &Query, accept: Accept) -> Result<Response> {
     let kind = &place.kind;
     let selector = place.selector(query)?;
     let Page { mut items, revision } = page(api, place, query)?;
@@ -152,7 +153,11 @@ fn list(api: &Api, place: &Place, query: &Query, accept: &Accept) -> Result<Resp
 }
 
 pub fn matches(kind: &Kind, selector: &Selector, entry: &Entry) -> bool {
-    if convert::is_stored_form(kind, entry) { selector.matches(&entry.value) } else { selector.matches(&convert::value(kind, entry)) }
+    if convert::is_stored_form(kind, entry) {
+        selector.matches(&entry.value)
+    } else {
+        selector.matches(&convert::value(kind, entry))
+    }
 }
 
 /// The list as text, from the text that each object already has.
@@ -166,7 +171,7 @@ fn whole(kind: &Kind, items: &[(Arc<Key>, Arc<Entry>)], meta: &Value) -> Bytes {
             body.push(b',');
         }
         let bare = !kind.custom && convert::is_stored_form(kind, entry);
-        body.extend_from_slice(&if bare { entry.item() } else { one(kind, entry, &Accept::default()) });
+        body.extend_from_slice(&if bare { entry.item() } else { one(kind, entry, Accept::default()) });
     }
     body.extend_from_slice(b"]}");
     Bytes::from(body)

@@ -113,7 +113,8 @@ pub enum Form {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accept {
     pub form: Form,
-    pub aggregated_discovery: Option<&'static str>,
+    /// All of discovery in one document.
+    pub aggregated_discovery: bool,
 }
 
 impl Accept {
@@ -129,16 +130,16 @@ impl Accept {
             }
             match (parameters.get("as").copied(), parameters.get("v").copied()) {
                 (None, _) => return Self::default(),
-                (Some("Table"), Some("v1")) => return Self { form: Form::Table, aggregated_discovery: None },
+                (Some("Table"), Some("v1")) => return Self { form: Form::Table, aggregated_discovery: false },
                 (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("v1")) => {
-                    return Self { form: Form::Metadata, aggregated_discovery: None };
+                    return Self { form: Form::Metadata, aggregated_discovery: false };
                 }
                 (Some("APIGroupDiscoveryList"), Some("v2")) => {
-                    return Self { form: Form::Whole, aggregated_discovery: Some("v2") };
+                    return Self { form: Form::Whole, aggregated_discovery: true };
                 }
                 _ => {}
             }
         }
-        Self { form: Form::Other, aggregated_discovery: None }
+        Self { form: Form::Other, aggregated_discovery: false }
     }
 }

@@ -48,7 +48,9 @@ pub fn rows(kind: &Kind, objects: &[&Value], include: &str) -> Value {
 
 /// `35s`, `4m12s`, `3h`, `12d`: as kubectl shows ages.
 pub fn age(timestamp: &Value) -> String {
-    let Some(since) = timestamp.as_str().and_then(|text| text.parse::<Timestamp>().ok()) else { return "<unknown>".into() };
+    let Some(since) = timestamp.as_str().and_then(|text| text.parse::<Timestamp>().ok()) else {
+        return "<unknown>".into();
+    };
     duration(clock::now().as_second() - since.as_second())
 }
 
@@ -81,8 +83,12 @@ pub fn text(value: &Value) -> String {
 
 /// `a=b,c=d`.
 pub fn labels(map: &Value) -> String {
-    let pairs: Vec<String> =
-        map.as_object().into_iter().flatten().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let pairs: Vec<String> = map
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
     if pairs.is_empty() { "<none>".into() } else { pairs.join(",") }
 }
 

@@ -49,7 +49,7 @@ struct Watch {
     ended: bool,
 }
 
-pub fn start(wire: &Wire, place: &Place, query: &Query, accept: &Accept) -> Result<Response> {
+pub fn start(wire: &Wire, place: &Place, query: &Query, accept: Accept) -> Result<Response> {
     if accept.form == Form::Other {
         return Err(Status::not_acceptable());
     }
@@ -108,7 +108,10 @@ fn streaming(query: &Query) -> Result<Option<bool>> {
     let matching = query.get("resourceVersionMatch");
     match query.get("sendInitialEvents") {
         "" if matching.is_empty() => Ok(None),
-        "" => Err(invalid(Cause::forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))),
+        "" => Err(invalid(Cause::forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ))),
         _ if matching != "NotOlderThan" => Err(invalid(Cause::forbidden(
             "resourceVersionMatch",
             "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
@@ -155,7 +158,9 @@ impl Watch {
                 Ok((events, revision)) => {
                     self.cursor = revision.max(self.cursor);
                     let mut out = Vec::new();
-                    events.iter().for_each(|event| self.tell(&mut out, event));
+                    for event in &events {
+                        self.tell(&mut out, event);
+                    }
                     if !out.is_empty() {
                         return Some(Bytes::from(out));
                     }
@@ -183,7 +188,8 @@ impl Watch {
 
     /// A change as this watch sees it: what begins to match is added, what no longer does is deleted.
     fn tell(&mut self, out: &mut Vec<u8>, event: &Event) {
-        let here = (self.namespace.is_empty() || event.key.0 == self.namespace) && (self.name.is_empty() || event.key.1 == self.name);
+        let here = (self.namespace.is_empty() || event.key.0 == self.namespace)
+            && (self.name.is_empty() || event.key.1 == self.name);
         if !here {
             return;
         }
@@ -206,7 +212,7 @@ impl Watch {
                 Bytes::from(table.to_string())
             }
             Form::Metadata => Bytes::from(read::metadata(entry, true).to_string()),
-            _ => read::one(&self.kind, entry, &Accept::default()),
+            _ => read::one(&self.kind, entry, Accept::default()),
         };
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(kind.as_bytes());
@@ -222,8 +228,12 @@ impl Watch {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
         let object: Value = match self.form {
-            Form::Table => json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": [] }),
-            Form::Metadata => json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata }),
+            Form::Table => {
+                json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": [] })
+            }
+            Form::Metadata => {
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
+            }
             _ => json!({ "kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata }),
         };
         out.extend_from_slice(json!({ "type": "BOOKMARK", "object": object }).to_string().as_bytes());

@@ -27,7 +27,7 @@ pub fn write(
     query: &Query,
     headers: &HeaderMap,
     body: &Bytes,
-    accept: &Accept,
+    accept: Accept,
 ) -> Result<Response> {
     let collection = place.name.is_empty();
     if place.kind.virtual_only && *method != Method::POST {
@@ -54,7 +54,7 @@ pub fn write(
     }
 }
 
-fn answer(code: u16, place: &Place, entry: &Entry, accept: &Accept, context: &Context) -> Response {
+fn answer(code: u16, place: &Place, entry: &Entry, accept: Accept, context: &Context) -> Response {
     response::warn(response::raw(code, read::one(&place.kind, entry, accept)), &context.warnings)
 }
 
@@ -104,7 +104,9 @@ fn object(headers: &HeaderMap, body: &Bytes) -> Result<Value> {
 }
 
 fn malformed(error: &dyn std::fmt::Display) -> Status {
-    Status::bad_request(format!("the object provided is unrecognized (must be of type Object): couldn't get version/kind; json parse error: {error}"))
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type Object): couldn't get version/kind; json parse error: {error}"
+    ))
 }
 
 fn yaml(body: &Bytes) -> Result<Value> {
@@ -118,11 +120,14 @@ fn patch(
     query: &Query,
     headers: &HeaderMap,
     body: &Bytes,
-    accept: &Accept,
+    accept: Accept,
     context: &mut Context,
 ) -> Result<Response> {
     let target = place.target();
-    let parsed = || serde_json::from_slice::<Value>(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")));
+    let parsed = || {
+        serde_json::from_slice::<Value>(body)
+            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+    };
     let patch = match media(headers) {
         "application/apply-patch+yaml" => {
             if query.get("fieldManager").is_empty() {
@@ -143,7 +148,8 @@ fn patch(
             return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[cause]));
         }
         "application/json-patch+json" => {
-            let patch = serde_json::from_slice(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+            let patch = serde_json::from_slice(body)
+                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
             Patch::Json(patch)
         }
         "application/merge-patch+json" => Patch::Merge(parsed()?),
@@ -166,7 +172,7 @@ fn delete(
     query: &Query,
     headers: &HeaderMap,
     body: &Bytes,
-    accept: &Accept,
+    accept: Accept,
     context: &mut Context,
 ) -> Result<Response> {
     let stated = if body.is_empty() { Value::Null } else { object(headers, body)? };
@@ -181,7 +187,8 @@ fn delete(
         let gone = api.delete_collection(kind, &place.namespace, &place.selector(query)?, &options, context)?;
         let items: Vec<&Value> = gone.iter().map(|entry| &entry.value).collect();
         let metadata = json!({ "resourceVersion": api.store.revision().to_string() });
-        let list = json!({ "kind": kind.list_kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items });
+        let list =
+            json!({ "kind": kind.list_kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items });
         return Ok(response::json(&list));
     }
     if !place.subresource.is_empty() {

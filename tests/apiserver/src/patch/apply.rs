@@ -56,7 +56,9 @@ pub fn apply(kind: &Kind, live: Option<&Value>, config: &Value, manager: &Manage
     // What this manager no longer says, and nobody else says, goes. An item goes whole before its
     // fields could go one by one: without its key it would not be found any more.
     for path in previous.0.difference(&set.0) {
-        let held = |entry: &ownership::Owned| entry.fields.0.range(path.clone()..).next().is_some_and(|next| next.starts_with(path));
+        let held = |entry: &ownership::Owned| {
+            entry.fields.0.range(path.clone()..).next().is_some_and(|next| next.starts_with(path))
+        };
         let others = owned.iter().filter(|entry| ownership::of(std::slice::from_ref(*entry), manager).is_none());
         let still_mine = set.0.range(path.clone()..).next().is_some_and(|next| next.starts_with(path));
         if !still_mine && !others.into_iter().any(held) {
@@ -79,9 +81,8 @@ fn merge_door(kind: &Kind, subresource: &str, live: &mut Value, config: &Value) 
     for (name, value) in config.as_object().into_iter().flatten() {
         let field = schema.field(name).map(AsRef::as_ref);
         match (name.as_str(), subresource) {
-            ("apiVersion" | "kind", _) => {}
             ("status", "status") => merge(field, object::map(live).entry("status").or_insert(Value::Null), value),
-            (_, "status") => {}
+            ("apiVersion" | "kind", _) | (_, "status") => {}
             ("status", _) if kind.status => {}
             ("metadata", _) => {
                 let mut metadata = value.clone();

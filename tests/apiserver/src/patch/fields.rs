@@ -115,7 +115,8 @@ fn collect<'a>(schema: Option<&Schema>, value: &'a Value, path: &Path, found: &m
 /// How an item of a list map is named.
 fn item_step(schema: &Schema, item: &Value) -> Step {
     let ListType::Map(keys) = &schema.list else { return Step::Value(item.to_string()) };
-    let mut id: Vec<_> = schema.item_id(keys, item).into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+    let mut id: Vec<_> =
+        schema.item_id(keys, item).into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
     id.sort_by(|one, other| one.0.cmp(&other.0));
     Step::Item(Value::Object(id.into_iter().collect()).to_string())
 }
@@ -218,10 +219,7 @@ pub fn remove(schema: Option<&Schema>, value: &mut Value, path: &[Step]) {
         }
         (step, Value::Array(list)) => {
             let Some(schema) = schema else { return };
-            let named = |item: &Value| match step {
-                Step::Value(value) => item.to_string() == *value,
-                _ => item_step(schema, item) == *step,
-            };
+            let named = |item: &Value| item_step(schema, item) == *step;
             if rest.is_empty() {
                 list.retain(|item| !named(item));
             } else if let Some(item) = list.iter_mut().find(|item| named(item)) {

@@ -27,7 +27,11 @@ impl Patch {
         let mut object = live.clone();
         match self {
             Patch::Json(patch) => {
-                json_patch::patch(&mut object, patch).map_err(|error| Status::unprocessable(format!("the server rejected our request due to an error in our request: {error}")))?;
+                json_patch::patch(&mut object, patch).map_err(|error| {
+                    Status::unprocessable(format!(
+                        "the server rejected our request due to an error in our request: {error}"
+                    ))
+                })?;
             }
             Patch::Merge(patch) => json_patch::merge(&mut object, patch),
             Patch::Strategic(patch) => strategic::merge(Some(kind.schema()), &mut object, patch)?,

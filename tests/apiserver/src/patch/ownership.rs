@@ -39,14 +39,10 @@ pub struct Owned {
 impl Owned {
     /// As conflicts name a manager: `"kubectl-edit" using v1 at 2026-01-01T00:00:00Z`.
     pub fn describe(&self) -> String {
-        let mut text = format!("{:?}", self.manager.name);
-        if !self.manager.subresource.is_empty() {
-            text += &format!(" with subresource {:?}", self.manager.subresource);
-        }
-        if !self.manager.apply {
-            text += &format!(" using {} at {}", self.manager.api_version, self.time);
-        }
-        text
+        let Manager { name, subresource, api_version, apply } = &self.manager;
+        let door = if subresource.is_empty() { String::new() } else { format!(" with subresource {subresource:?}") };
+        let when = if *apply { String::new() } else { format!(" using {api_version} at {}", self.time) };
+        format!("{name:?}{door}{when}")
     }
 }
 
@@ -119,7 +115,8 @@ pub fn through_door(kind: &Kind, subresource: &str, path: &Path) -> bool {
 pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: &Manager) {
     // A client may edit the list (kubectl moves owners over to server-side apply that way); one that sends none, because
     // it does not know of it, does not thereby forget it. `[{}]` is the documented way to forget.
-    let stated = new["metadata"]["managedFields"].as_array().filter(|list| !list.is_empty() && manager.subresource.is_empty());
+    let stated =
+        new["metadata"]["managedFields"].as_array().filter(|list| !list.is_empty() && manager.subresource.is_empty());
     let mut owned = match stated {
         Some(list) if list.iter().all(|entry| entry == &json!({})) => Vec::new(),
         Some(_) => read(new),
@@ -129,7 +126,8 @@ pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: &Manage
     let nothing = Leaves::new();
     let before = old.map_or(nothing, |old| leaves(schema, old));
     let after = leaves(schema, new);
-    let changed: Vec<&Path> = after.iter().filter(|(path, value)| before.get(*path) != Some(value)).map(|(path, _)| path).collect();
+    let changed: Vec<&Path> =
+        after.iter().filter(|(path, value)| before.get(*path) != Some(value)).map(|(path, _)| path).collect();
     let gone: Vec<&Path> = before.keys().filter(|path| !after.contains_key(*path)).collect();
     if !changed.is_empty() || !gone.is_empty() {
         let mut mine = of(&owned, manager).map(|entry| entry.fields.clone()).unwrap_or_default();

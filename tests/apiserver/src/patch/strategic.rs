@@ -99,7 +99,9 @@ fn merge_list(field: Option<&Schema>, name: &str, live: &mut Value, patch: &[Val
                     list.push(item.clone());
                 }
             }),
-            _ => *list = patch.iter().filter(|item| item["$patch"] != "replace" || !item.is_object()).cloned().collect(),
+            _ => {
+                *list = patch.iter().filter(|item| item["$patch"] != "replace" || !item.is_object()).cloned().collect();
+            }
         }
         return Ok(());
     };

@@ -42,11 +42,9 @@ impl Rules {
             causes.push(match error.reason.as_deref() {
                 Some("FieldValueForbidden") => Cause::forbidden(field, &message),
                 Some("FieldValueRequired") => Cause::required(field, &message),
-                Some("FieldValueDuplicate") => Cause {
-                    field,
-                    reason: "FieldValueDuplicate",
-                    message: format!("Duplicate value: {shown}"),
-                },
+                Some("FieldValueDuplicate") => {
+                    Cause { field, reason: "FieldValueDuplicate", message: format!("Duplicate value: {shown}") }
+                }
                 _ => Cause::invalid(field, &shown, &message),
             });
         }

@@ -20,7 +20,8 @@ pub fn compile(openapi: &Value) -> Schema {
     // What a CRD says about metadata (a pattern for the name) comes on top of what metadata is.
     let stated = root.properties.insert("metadata".into(), builtin::object_meta());
     if let Some(stated) = stated.filter(|stated| !stated.properties.is_empty()) {
-        let wrapper = Schema { properties: [("metadata".to_owned(), stated)].into_iter().collect(), ..Schema::default() };
+        let wrapper =
+            Schema { properties: [("metadata".to_owned(), stated)].into_iter().collect(), ..Schema::default() };
         root.checks.all_of.push(Arc::new(wrapper));
     }
     root.kind = Type::Object;
@@ -28,7 +29,11 @@ pub fn compile(openapi: &Value) -> Schema {
 }
 
 /// A built-in definition with everything it refers to; `done` keeps what many kinds share.
-pub fn compile_definition(name: &str, all: &Map<String, Value>, done: &mut HashMap<String, Arc<Schema>>) -> Arc<Schema> {
+pub fn compile_definition(
+    name: &str,
+    all: &Map<String, Value>,
+    done: &mut HashMap<String, Arc<Schema>>,
+) -> Arc<Schema> {
     if let Some(schema) = done.get(name) {
         return schema.clone();
     }
@@ -157,7 +162,13 @@ fn node(openapi: &Value, resolve: Resolve<'_>) -> Schema {
         properties,
         additional,
         items: openapi.get("items").map(|items| shared(items, resolve)),
-        required: openapi["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
+        required: openapi["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
         default: openapi.get("default").cloned(),
         checks,
         list,

@@ -31,7 +31,9 @@ pub fn apply(schema: &Schema, value: &mut Value) {
         }
         Value::Array(list) => {
             if let Some(items) = &schema.items {
-                list.iter_mut().for_each(|item| apply(items, item));
+                for item in list {
+                    apply(items, item);
+                }
             }
         }
         _ => {}
@@ -43,7 +45,8 @@ pub fn drop_nulls(schema: &Schema, value: &mut Value) {
     match value {
         Value::Object(map) => {
             let is_unset = |name: &str, value: &Value| {
-                value.is_null() && schema.properties.get(name).is_some_and(|field| !field.nullable && field.kind != Type::Any)
+                value.is_null()
+                    && schema.properties.get(name).is_some_and(|field| !field.nullable && field.kind != Type::Any)
             };
             let unset: Vec<String> =
                 map.iter().filter(|(name, value)| is_unset(name, value)).map(|(name, _)| name.clone()).collect();
@@ -58,7 +61,9 @@ pub fn drop_nulls(schema: &Schema, value: &mut Value) {
         }
         Value::Array(list) => {
             if let Some(items) = &schema.items {
-                list.iter_mut().for_each(|item| drop_nulls(items, item));
+                for item in list {
+                    drop_nulls(items, item);
+                }
             }
         }
         _ => {}

@@ -18,7 +18,10 @@ pub fn validate(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<Cause>
     let walk = Walk { types_only: false };
     walk.node(schema, new, old, "", &mut causes);
     let blocking = |cause: &Cause| {
-        matches!(cause.reason, "FieldValueRequired" | "FieldValueTypeInvalid" | "FieldValueTooMany" | "FieldValueTooLong")
+        matches!(
+            cause.reason,
+            "FieldValueRequired" | "FieldValueTypeInvalid" | "FieldValueTooMany" | "FieldValueTooLong"
+        )
     };
     let mut rules = Vec::new();
     if causes.iter().any(blocking) {
@@ -127,9 +130,11 @@ impl Walk {
 
 fn wrong_type(schema: &Schema, value: &Value, path: &str) -> Option<Cause> {
     if schema.int_or_string {
-        let fits = value.is_string() || value.is_i64() || value.is_u64() || (schema.checks.format == "quantity" && value.is_number());
+        let quantity = schema.checks.format == "quantity" && value.is_number();
+        let null = value.is_null() && schema.nullable;
+        let fits = value.is_string() || value.is_i64() || value.is_u64() || quantity || null;
         let why = format!("{path} in body must be of type integer or string: \"{}\"", type_of(value));
-        return (!fits && !(value.is_null() && schema.nullable)).then(|| mistype(path, value, &why));
+        return (!fits).then(|| mistype(path, value, &why));
     }
     let fits = match schema.kind {
         Type::Any => true,
@@ -279,7 +284,8 @@ fn junctors(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>)
     if !rules.one_of.is_empty() {
         match rules.one_of.iter().filter(|branch| check(branch).is_empty()).count() {
             1 => {}
-            0 => causes.push(plain(format!("{path} in body must validate one and only one schema (oneOf). Found none valid"))),
+            0 => causes
+                .push(plain(format!("{path} in body must validate one and only one schema (oneOf). Found none valid"))),
             several => causes.push(plain(format!(
                 "{path} in body must validate one and only one schema (oneOf). Found {several} valid alternatives"
             ))),
@@ -295,8 +301,11 @@ fn duplicates(schema: &Schema, list: &[Value], path: &str, causes: &mut Vec<Caus
     for (index, item) in list.iter().enumerate() {
         let id = match &schema.list {
             ListType::Map(keys) => {
-                let id: serde_json::Map<String, Value> =
-                    schema.item_id(keys, item).into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+                let id: serde_json::Map<String, Value> = schema
+                    .item_id(keys, item)
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value.clone()))
+                    .collect();
                 Value::Object(id).to_string()
             }
             ListType::Set => show(item),
