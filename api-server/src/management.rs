@@ -20,8 +20,9 @@ const LONGEST_WAIT: u64 = 30;
 
 pub fn router(app: App) -> Router {
     Router::new()
-        .route("/livez", get(async || "ok"))
-        .route("/startupz", get(ready))
+        .route("/livez", get(async || "ok\n"))
+        // Started is who listens: what is still away is waited for by readiness, and a restart would not bring it.
+        .route("/startupz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/internal/config", get(list_config))
@@ -55,9 +56,8 @@ async fn metrics(State(app): State<App>) -> Response {
 /// An answer in the text format of OpenMetrics.
 pub fn openmetrics(text: Result<String, std::fmt::Error>) -> Response {
     match text {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
-        }
+        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -26,15 +26,14 @@ pub struct SigningKeys {
 pub enum KeyError {
     #[error("auth.signingKeys: key {id:?} was not sealed into the document")]
     Missing { id: String },
-    #[error("auth.signingKeys: key {id:?} is not a usable {algorithm:?} key ({reason}): give PKCS#8 PEM, or for HS256 a text of at least 32 bytes")]
+    #[error(
+        "auth.signingKeys: key {id:?} is not a usable {algorithm:?} key ({reason}): give PKCS#8 PEM, or for HS256 a text of at least 32 bytes"
+    )]
     Unusable { id: String, algorithm: SigningAlgorithm, reason: String },
 }
 
 impl SigningKeys {
-    pub fn compile<'a>(
-        keys: &[SigningKey],
-        secret: impl Fn(&str) -> Option<&'a Secret>,
-    ) -> Result<Self, KeyError> {
+    pub fn compile<'a>(keys: &[SigningKey], secret: impl Fn(&str) -> Option<&'a Secret>) -> Result<Self, KeyError> {
         let mut all = Self { signing: None, verifying: HashMap::new(), jwks: JwkSet { keys: vec![] } };
         for key in keys {
             let secret = secret(&key.id).ok_or_else(|| KeyError::Missing { id: key.id.clone() })?;
@@ -49,7 +48,8 @@ impl SigningKeys {
 
     fn add(&mut self, algorithm: SigningAlgorithm, secret: &Secret) -> Result<(), String> {
         let text = secret.expose().as_bytes();
-        let pem = |parse: fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>| parse(text).map_err(|e| e.to_string());
+        let pem =
+            |parse: fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>| parse(text).map_err(|e| e.to_string());
         let (algorithm, encoding) = match algorithm {
             SigningAlgorithm::EdDSA => (Algorithm::EdDSA, pem(EncodingKey::from_ed_pem)?),
             SigningAlgorithm::ES256 => (Algorithm::ES256, pem(EncodingKey::from_ec_pem)?),

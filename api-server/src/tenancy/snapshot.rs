@@ -67,7 +67,8 @@ impl TenantSnapshot {
                 subjects.entry(*kind).or_default().entry(name).or_default().push(at);
             }
         }
-        let conditions = config.bindings.iter().map(|binding| binding.when.as_deref().map(Condition::compile)).collect();
+        let conditions =
+            config.bindings.iter().map(|binding| binding.when.as_deref().map(Condition::compile)).collect();
         let origins = config.cors.allowed_origins.iter().cloned().collect();
         let rate_limits = Limits::compile(&config);
         Ok(Self { revision, loaded_at: now, keys, rate_limits, config, secrets, subjects, conditions, origins })
@@ -156,7 +157,8 @@ fn sealed_fields(config: &TenantConfig) -> Vec<(String, &Sealed)> {
     let mut fields: Vec<_> =
         config.auth.signing_keys.iter().map(|key| (SigningKey::seal_field(&key.id), &key.key)).collect();
     for provider in &config.providers {
-        let mut add = |credential: &str, sealed| fields.push((Provider::seal_field(&provider.name, credential), sealed));
+        let mut add =
+            |credential: &str, sealed| fields.push((Provider::seal_field(&provider.name, credential), sealed));
         match &provider.account {
             Account::Stripe { secret_key, webhook_signing_secrets, .. } => {
                 add("secretKey", secret_key);

@@ -90,7 +90,8 @@ fn tenant_of(object: &ConfigMap) -> Option<String> {
 /// A disk that fails costs the next start its head start, nothing now.
 async fn store(cache: &Cache, write: impl FnOnce(&Cache) -> std::io::Result<()> + Send + 'static) {
     let cache = Arc::new(cache.clone());
-    let written = spawn_blocking(move || write(&cache)).await.map_err(std::io::Error::other).and_then(|written| written);
+    let written =
+        spawn_blocking(move || write(&cache)).await.map_err(std::io::Error::other).and_then(|written| written);
     if let Err(error) = written {
         tracing::warn!(%error, "TENANTRY_CACHE_DIR cannot be written");
     }

@@ -151,6 +151,9 @@ impl Tenants {
 
     fn take_in(&self, index: &mut Index, found: &Found) -> bool {
         let mut entry = index.by_name.get(&found.tenant).cloned().unwrap_or_default();
+        if entry.holds(found) {
+            return true;
+        }
         let taken = match self.compile(found) {
             Ok(new) => {
                 if entry.serving.as_ref().is_none_or(|old| old.revision != new.revision) {
@@ -164,7 +167,12 @@ impl Tenants {
             }
             Err(rejection) => {
                 let error = rejection.to_string();
-                tracing::error!(tenant = found.tenant, revision = found.revision, error, "document refused, the last good one goes on");
+                tracing::error!(
+                    tenant = found.tenant,
+                    revision = found.revision,
+                    error,
+                    "document refused, the last good one goes on"
+                );
                 self.metrics.config_rejected.inc();
                 entry.rejected = Some(Arc::new(Rejected { revision: found.revision.clone(), error }));
                 false
@@ -202,7 +210,9 @@ impl Index {
                 self.by_host.remove_mut(host.as_str());
                 let waiting = self.by_name.values().filter_map(|entry| entry.serving.as_ref());
                 let waiting = waiting.filter(|tenant| old.is_none_or(|old| tenant.id != old.id));
-                if let Some(next) = waiting.filter(|tenant| tenant.hostnames.contains(host)).min_by_key(|t| &t.name).cloned() {
+                if let Some(next) =
+                    waiting.filter(|tenant| tenant.hostnames.contains(host)).min_by_key(|t| &t.name).cloned()
+                {
                     self.by_host.insert_mut(host.to_string(), next);
                 }
             }
@@ -219,6 +229,12 @@ impl Index {
 }
 
 impl Entry {
+    /// Whether a document is the one that is served already, as after a watch was broken and all of them are listed again.
+    fn holds(&self, found: &Found) -> bool {
+        let serving = self.serving.as_ref().map(|snapshot| snapshot.revision.as_str());
+        self.rejected.is_none() && found.revision.is_some() && serving == found.revision.as_deref()
+    }
+
     fn report(&self, name: &str) -> Report {
         Report {
             tenant: name.to_owned(),

@@ -33,7 +33,8 @@ async fn a_bad_document_changes_nothing_and_says_why() {
     misplaced.tenant = "acme".into();
     foreign.auth.signing_keys[0].key = app.tenant("beta").auth.signing_keys[0].key.clone();
     let edited = found(&app.tenant("acme")).text.replace("acme.test", "evil.test");
-    let text = |text: &str| Found { tenant: "acme".into(), revision: Some("0123456789abcdef".into()), text: text.into() };
+    let text =
+        |text: &str| Found { tenant: "acme".into(), revision: Some("0123456789abcdef".into()), text: text.into() };
     for (bad, reason) in [
         (text(""), "not valid"),
         (text("{}"), "missing field"),
@@ -68,7 +69,10 @@ async fn a_host_goes_over_whichever_document_comes_first() {
     let mut acme = app.tenant("acme");
     acme.hostnames = host("moved.test");
     app.serve(&acme);
-    assert_eq!((holder(&app, "acme.test").as_deref(), holder(&app, "moved.test").as_deref()), (Some("beta"), Some("acme")));
+    assert_eq!(
+        (holder(&app, "acme.test").as_deref(), holder(&app, "moved.test").as_deref()),
+        (Some("beta"), Some("acme"))
+    );
     app.app.tenants.remove("beta");
     assert_eq!((holder(&app, "acme.test"), app.app.tenants.by_name("beta").is_none()), (None, true));
 }
@@ -117,7 +121,10 @@ async fn a_refusal_ends_the_wait_as_well() {
     let asked = manage(&app, "/internal/config/beta?waitSeconds=30&revision=0123456789abcdef");
     let (status, body) = tokio::time::timeout(Duration::from_secs(5), asked).await.unwrap();
     let body: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((status, &body["rejected"]["revision"], &body["revision"]), (StatusCode::OK, &json!("0123456789abcdef"), &Value::Null));
+    assert_eq!(
+        (status, &body["rejected"]["revision"], &body["revision"]),
+        (StatusCode::OK, &json!("0123456789abcdef"), &Value::Null)
+    );
 }
 
 #[tokio::test]
@@ -166,5 +173,75 @@ fn the_key_of_rfc_8037_has_the_thumbprint_of_rfc_8037() {
     assert_eq!(keys.signing().unwrap().0, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     let jwk = serde_json::to_value(&keys.jwks.keys[0]).unwrap();
     assert_eq!(jwk["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
-    assert_eq!((&jwk["kty"], &jwk["crv"], &jwk["use"], &jwk["alg"]), (&json!("OKP"), &json!("Ed25519"), &json!("sig"), &json!("EdDSA")));
+    assert_eq!(
+        (&jwk["kty"], &jwk["crv"], &jwk["use"], &jwk["alg"]),
+        (&json!("OKP"), &json!("Ed25519"), &json!("sig"), &json!("EdDSA"))
+    );
+}
+
+/// A control plane with one ConfigMap in its list and then these lines on its watch, which stays open.
+fn control_plane(list: Value, watch: Vec<Value>) -> kube::Client {
+    use bytes::Bytes;
+    use futures::{StreamExt, stream};
+    use http_body_util::StreamBody;
+    kube::Client::new(
+        tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            assert!(
+                query.contains("labelSelector=tenantry.dev%2Fcontract%3Dv1%2Ctenantry.dev%2Fplatform%3Dmain"),
+                "{query}"
+            );
+            let lines = if query.contains("watch=true") {
+                watch.iter().map(|event| format!("{event}\n")).collect()
+            } else {
+                vec![list.to_string()]
+            };
+            let open = query.contains("watch=true");
+            let chunks = stream::iter(lines)
+                .map(|line| Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(Bytes::from(line))));
+            let rest = if open { stream::pending().boxed() } else { stream::empty().boxed() };
+            async move { Ok::<_, std::convert::Infallible>(http::Response::new(StreamBody::new(chunks.chain(rest)))) }
+        }),
+        "prod",
+    )
+}
+
+fn config_map(tenant: &contract::TenantConfig, version: u32) -> Value {
+    let document = found(tenant);
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": contract::names::config_map(tenant.name.as_str()), "namespace": "prod", "resourceVersion": version.to_string(),
+            "labels": { "tenantry.dev/tenant": tenant.name, "tenantry.dev/contract": "v1", "tenantry.dev/platform": "main" },
+            "annotations": { "tenantry.dev/revision": document.revision },
+        },
+        "data": { "tenant.json": document.text },
+    })
+}
+
+#[tokio::test]
+async fn documents_are_followed_as_they_come_change_and_go() {
+    let (app, folder) = (TestApp::empty().await, tempfile::tempdir().unwrap());
+    let list = json!({
+        "apiVersion": "v1", "kind": "ConfigMapList", "metadata": { "resourceVersion": "5" },
+        "items": [config_map(&app.tenant("acme"), 1), config_map(&app.tenant("gone"), 2)],
+    });
+    let mut suspended = app.tenant("acme");
+    suspended.state = TenantState::Suspended;
+    let watch = vec![
+        json!({ "type": "DELETED", "object": config_map(&app.tenant("gone"), 6) }),
+        json!({ "type": "ADDED", "object": config_map(&app.tenant("beta"), 7) }),
+        json!({ "type": "MODIFIED", "object": config_map(&suspended, 8) }),
+    ];
+    let client = control_plane(list, watch);
+    let following = super::source_kube::run(app.app.clone(), client, "prod", "main", Cache::new(folder.path()));
+    let wanted = found(&suspended).revision.unwrap();
+    tokio::select! {
+        () = following => panic!("the watch ended"),
+        done = tokio::time::timeout(Duration::from_secs(10), app.app.tenants.settled("acme", &wanted)) => done.unwrap(),
+    }
+    assert!(app.app.tenants.is_complete());
+    assert!(app.app.tenants.by_name("acme").unwrap().is_suspended());
+    assert_eq!((holder(&app, "beta.test").as_deref(), app.app.tenants.by_name("gone").is_none()), (Some("beta"), true));
+    assert_eq!(app.app.metrics.config_source_up.get(), 1);
 }
