@@ -60,7 +60,12 @@ impl Hashing {
 
     /// Whether `password` is the one of `hash`. Without a hash (nobody has this address) it does the same work and says
     /// no, so that the time to answer does not tell who exists.
-    pub async fn verify(&self, password: Secret, hash: Option<String>, parameters: auth::Argon2) -> Result<Verdict, HashError> {
+    pub async fn verify(
+        &self,
+        password: Secret,
+        hash: Option<String>,
+        parameters: auth::Argon2,
+    ) -> Result<Verdict, HashError> {
         self.run(move || {
             let Some(hash) = hash else {
                 hasher(parameters)?.hash_password(&normalized(&password)).map_err(argon2_error)?;
@@ -115,7 +120,8 @@ pub enum Verdict {
 fn hasher(parameters: auth::Argon2) -> Result<Argon2<'static>, HashError> {
     // The document is checked by the operator, and a floor holds even where it was not.
     let floor = auth::Argon2::FLOOR;
-    let (memory, iterations) = (parameters.memory_kib.max(floor.memory_kib), parameters.iterations.max(floor.iterations));
+    let (memory, iterations) =
+        (parameters.memory_kib.max(floor.memory_kib), parameters.iterations.max(floor.iterations));
     let params = Params::new(memory, iterations, parameters.parallelism.max(1), None);
     let params = params.map_err(|error| HashError::Argon2(error.to_string()))?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))

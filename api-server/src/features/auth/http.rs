@@ -17,7 +17,7 @@ use super::{
 use crate::{
     app::App,
     error::{ApiError, Detail},
-    extract::{Json, Me, CurrentUser, Query, Tenant, User, UserId, Valid, Validate, Violations},
+    extract::{CurrentUser, Json, Me, Query, Tenant, User, UserId, Valid, Validate, Violations},
     middleware::{Scope, bearer},
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
@@ -61,7 +61,12 @@ impl Registration {
 
 impl Validate for Registration {
     fn validate(&self, violations: &mut Violations) {
-        violations.require(model::email(&self.email).is_some(), "email", "INVALID", "write an address such as ada@example.com");
+        violations.require(
+            model::email(&self.email).is_some(),
+            "email",
+            "INVALID",
+            "write an address such as ada@example.com",
+        );
         violations.require(!self.password.is_empty(), "password", "REQUIRED", "give a password");
         match self.full_name() {
             None => violations.require(false, "name", "REQUIRED", "give a name, or firstName and lastName"),
@@ -346,7 +351,10 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Device {
     async fn from_request_parts(parts: &mut http::request::Parts, state: &S) -> Result<Self, ApiError> {
         let scope = Scope::from_request_parts(parts, state).await?;
         let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        Ok(Self { ip: scope.client_ip().to_string(), user_agent: user_agent.map(|text| text.chars().take(500).collect()) })
+        Ok(Self {
+            ip: scope.client_ip().to_string(),
+            user_agent: user_agent.map(|text| text.chars().take(500).collect()),
+        })
     }
 }
 
@@ -357,16 +365,24 @@ impl From<AuthError> for ApiError {
             AuthError::EmailTaken => Self::conflict("A user with this address exists")
                 .with_code("EMAIL_TAKEN")
                 .with_details(vec![Detail::new("email", "TAKEN", "sign in, or use another address")]),
-            AuthError::QuotaReached => Self::forbidden("This tenant has as many users as its quota allows").with_code("QUOTA_REACHED"),
+            AuthError::QuotaReached => {
+                Self::forbidden("This tenant has as many users as its quota allows").with_code("QUOTA_REACHED")
+            }
             AuthError::Password(faults) => Self::validation(faults),
             AuthError::InvalidCredentials => unauthorized("INVALID_CREDENTIALS", "Invalid credentials"),
             AuthError::EmailNotVerified => Self::forbidden("Verify your address first").with_code("EMAIL_NOT_VERIFIED"),
-            AuthError::InvalidRefreshToken => unauthorized("INVALID_REFRESH_TOKEN", "Invalid refresh token: sign in again"),
-            AuthError::TokenReused => unauthorized("TOKEN_REUSED", "Token reuse detected: the session has ended, sign in again"),
+            AuthError::InvalidRefreshToken => {
+                unauthorized("INVALID_REFRESH_TOKEN", "Invalid refresh token: sign in again")
+            }
+            AuthError::TokenReused => {
+                unauthorized("TOKEN_REUSED", "Token reuse detected: the session has ended, sign in again")
+            }
             AuthError::SessionEnded => Self::invalid_token("The session has ended: sign in again"),
             AuthError::Token(TokenError::Expired) => Self::invalid_token("Token expired"),
             AuthError::Token(error) => Self::invalid_token(error.to_string()),
-            AuthError::Hash(HashError::Busy) => Self::unavailable("Too many are signing in at this moment: try again", 2),
+            AuthError::Hash(HashError::Busy) => {
+                Self::unavailable("Too many are signing in at this moment: try again", 2)
+            }
             AuthError::Hash(error) => Self::internal(error),
             AuthError::Sign(error) => Self::internal(error),
             AuthError::Database(error) => error.into(),

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{hashing::HashError, tokens::{SignError, TokenError}};
+use super::{
+    hashing::HashError,
+    tokens::{SignError, TokenError},
+};
 use crate::error::Detail;
 
 /// Who registers without anyone having said what they are.
@@ -55,7 +58,8 @@ impl FullName {
 pub fn email(given: &str) -> Option<String> {
     let email = given.trim().to_lowercase();
     let (local, domain) = email.rsplit_once('@')?;
-    let plain = |part: &str| !part.is_empty() && part.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '@');
+    let plain =
+        |part: &str| !part.is_empty() && part.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '@');
     let domain_ok = domain.contains('.') && domain.split('.').all(|label| !label.is_empty());
     (plain(local) && plain(domain) && domain_ok && email.chars().count() <= MAX_EMAIL_CHARS).then_some(email)
 }
@@ -73,12 +77,18 @@ pub fn password_faults(password: &str, policy: &PasswordPolicy) -> Vec<Detail> {
     }
     for class in &policy.character_classes {
         let (has, code, message) = match class {
-            CharacterClass::Lower => (password.chars().any(char::is_lowercase), "NEEDS_LOWER", "use a lower-case letter"),
-            CharacterClass::Upper => (password.chars().any(char::is_uppercase), "NEEDS_UPPER", "use an upper-case letter"),
-            CharacterClass::Digit => (password.chars().any(char::is_numeric), "NEEDS_DIGIT", "use a digit"),
-            CharacterClass::Symbol => {
-                (password.chars().any(|c| !c.is_alphanumeric()), "NEEDS_SYMBOL", "use a character that is no letter and no digit")
+            CharacterClass::Lower => {
+                (password.chars().any(char::is_lowercase), "NEEDS_LOWER", "use a lower-case letter")
             }
+            CharacterClass::Upper => {
+                (password.chars().any(char::is_uppercase), "NEEDS_UPPER", "use an upper-case letter")
+            }
+            CharacterClass::Digit => (password.chars().any(char::is_numeric), "NEEDS_DIGIT", "use a digit"),
+            CharacterClass::Symbol => (
+                password.chars().any(|c| !c.is_alphanumeric()),
+                "NEEDS_SYMBOL",
+                "use a character that is no letter and no digit",
+            ),
         };
         if !has {
             faults.push(fault(code, message));
@@ -156,8 +166,14 @@ mod tests {
     fn a_name_is_known_in_all_its_forms() {
         let name = |n, f, l| FullName::of(n, f, l).map(|name| (name.name, name.first, name.last));
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(name(Some(" Ada Lovelace "), None, None), Some(("Ada Lovelace".into(), some("Ada"), some("Lovelace"))));
-        assert_eq!(name(None, Some("Ada"), Some("Lovelace")), Some(("Ada Lovelace".into(), some("Ada"), some("Lovelace"))));
+        assert_eq!(
+            name(Some(" Ada Lovelace "), None, None),
+            Some(("Ada Lovelace".into(), some("Ada"), some("Lovelace")))
+        );
+        assert_eq!(
+            name(None, Some("Ada"), Some("Lovelace")),
+            Some(("Ada Lovelace".into(), some("Ada"), some("Lovelace")))
+        );
         assert_eq!(name(None, Some("Ada"), None), Some(("Ada".into(), some("Ada"), None)));
         assert_eq!(name(None, Some(" "), None), None);
     }
@@ -165,7 +181,17 @@ mod tests {
     #[test]
     fn an_address_is_kept_in_lower_case() {
         assert_eq!(email(" Ada@Example.COM "), Some("ada@example.com".into()));
-        for bad in ["", "ada", "ada@", "@x.y", "a b@x.y", "a@b@x.y", "ada@localhost", "ada@x..y", &format!("{}@x.y", "a".repeat(260))] {
+        for bad in [
+            "",
+            "ada",
+            "ada@",
+            "@x.y",
+            "a b@x.y",
+            "a@b@x.y",
+            "ada@localhost",
+            "ada@x..y",
+            &format!("{}@x.y", "a".repeat(260)),
+        ] {
             assert_eq!(email(bad), None, "{bad}");
         }
     }
@@ -173,7 +199,9 @@ mod tests {
     #[test]
     fn a_password_is_held_to_the_tenants_policy() {
         let policy = PasswordPolicy::default();
-        let codes = |password: &str| password_faults(password, &policy).into_iter().map(|f| f.code.into_owned()).collect::<Vec<_>>();
+        let codes = |password: &str| {
+            password_faults(password, &policy).into_iter().map(|f| f.code.into_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(codes("Correct-Horse-7"), Vec::<String>::new());
         assert_eq!(codes("short"), ["TOO_SHORT", "NEEDS_UPPER", "NEEDS_DIGIT"]);
         assert_eq!(codes("Password123"), ["BREACHED"]);

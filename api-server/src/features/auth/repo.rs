@@ -90,7 +90,9 @@ pub async fn insert_user(
 
 pub async fn count_users(tx: &mut TenantTx) -> Result<i64, sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
-    query_scalar!(r#"SELECT count(*) AS "count!" FROM auth.users WHERE tenant_id = $1"#, tenant).fetch_one(tx.conn()).await
+    query_scalar!(r#"SELECT count(*) AS "count!" FROM auth.users WHERE tenant_id = $1"#, tenant)
+        .fetch_one(tx.conn())
+        .await
 }
 
 pub async fn find_user(tx: &mut TenantTx, id: UserId) -> Result<Option<User>, sqlx::Error> {
@@ -188,7 +190,11 @@ pub async fn insert_session(
 }
 
 /// Who is signed in by a session that still counts.
-pub async fn user_of_session(tx: &mut TenantTx, session: SessionId, now: Timestamp) -> Result<Option<User>, sqlx::Error> {
+pub async fn user_of_session(
+    tx: &mut TenantTx,
+    session: SessionId,
+    now: Timestamp,
+) -> Result<Option<User>, sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
     query_as!(
         UserRow,
@@ -215,7 +221,12 @@ pub async fn lock_session(tx: &mut TenantTx, session: SessionId) -> Result<(), s
     Ok(())
 }
 
-pub async fn extend_session(tx: &mut TenantTx, session: SessionId, now: Timestamp, until: Timestamp) -> Result<(), sqlx::Error> {
+pub async fn extend_session(
+    tx: &mut TenantTx,
+    session: SessionId,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<(), sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
     query!(
         "UPDATE auth.sessions SET last_used_at = $3, expires_at = $4 WHERE tenant_id = $1 AND id = $2",
@@ -320,8 +331,13 @@ pub async fn insert_token(
 
 pub async fn mark_used(tx: &mut TenantTx, token: Uuid, now: Timestamp) -> Result<(), sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
-    query!("UPDATE auth.refresh_tokens SET used_at = $3 WHERE tenant_id = $1 AND id = $2", tenant, token, now.to_sqlx())
-        .execute(tx.conn())
-        .await?;
+    query!(
+        "UPDATE auth.refresh_tokens SET used_at = $3 WHERE tenant_id = $1 AND id = $2",
+        tenant,
+        token,
+        now.to_sqlx()
+    )
+    .execute(tx.conn())
+    .await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{
     model::{self, AuthError, LogoutScope, NewUser},
     repo,
     sessions::{Sessions, State},
-    tokens::{RefreshSecret, Tokens},
+    tokens::{self, RefreshSecret, Tokens},
 };
 use crate::{
     extract::{CurrentUser, Page, SessionId, User, UserId},
@@ -67,12 +67,19 @@ impl Auth {
         let now = self.clock.now();
         let claims = self.tokens.check(tenant, token, now)?;
         match self.sessions.state(tenant.id, claims.sid).await? {
-            State::Live(user) if user.id == claims.sub => Ok(CurrentUser::new(claims.sid, user, Arc::clone(tenant), now)),
+            State::Live(user) if user.id == claims.sub => {
+                Ok(CurrentUser::new(claims.sid, user, Arc::clone(tenant), now))
+            }
             _ => Err(AuthError::SessionEnded),
         }
     }
 
-    pub async fn register(&self, tenant: &Arc<TenantSnapshot>, new: NewUser, device: &Device) -> Result<Registered, AuthError> {
+    pub async fn register(
+        &self,
+        tenant: &Arc<TenantSnapshot>,
+        new: NewUser,
+        device: &Device,
+    ) -> Result<Registered, AuthError> {
         let policy = &tenant.auth.password;
         let faults = model::password_faults(&new.password, policy);
         if !faults.is_empty() {
@@ -98,7 +105,13 @@ impl Auth {
         Ok(Registered::SignedIn(Box::new(signed_in)))
     }
 
-    pub async fn login(&self, tenant: &Arc<TenantSnapshot>, email: &str, password: Secret, device: &Device) -> Result<SignedIn, AuthError> {
+    pub async fn login(
+        &self,
+        tenant: &Arc<TenantSnapshot>,
+        email: &str,
+        password: Secret,
+        device: &Device,
+    ) -> Result<SignedIn, AuthError> {
         let mut tx = self.db.begin(tenant.id).await?;
         let found = match model::email(email) {
             Some(email) => repo::find_by_email(&mut tx, &email).await?,
@@ -109,7 +122,8 @@ impl Auth {
         let parameters = tenant.auth.password.argon2;
         // One answer and one amount of work, whatever was wrong.
         let verdict = self.hashing.verify(password.clone(), hash, parameters).await?;
-        let user = user.filter(|user| verdict != Verdict::Wrong && user.is_active).ok_or(AuthError::InvalidCredentials)?;
+        let user =
+            user.filter(|user| verdict != Verdict::Wrong && user.is_active).ok_or(AuthError::InvalidCredentials)?;
         if must_verify(tenant, &user) {
             return Err(AuthError::EmailNotVerified);
         }
@@ -169,17 +183,15 @@ impl Auth {
             }
             Some(used_at) => {
                 let grace = SignedDuration::from_secs(i64::from(tenant.auth.refresh_reuse_seconds));
-                let successor = match now.duration_since(used_at) < grace {
-                    true => repo::unused_successor(&mut tx, token.id).await?,
-                    false => None,
-                };
+                let in_time = now.duration_since(used_at) < grace;
+                let successor = if in_time { repo::unused_successor(&mut tx, token.id).await? } else { None };
                 let Some(id) = successor else {
                     return self.end_family(tx, user.id, session, device, now).await;
                 };
                 given.successor(id)
             }
         };
-        let signed_in = self.issue(tenant, user, session, successor, now)?;
+        let signed_in = issue(tenant, user, session, successor, now)?;
         tx.commit().await?;
         Ok(signed_in)
     }
@@ -241,7 +253,12 @@ impl Auth {
     }
 
     /// A page of the tenant's users; list and total are of one moment.
-    pub async fn users(&self, tenant: TenantId, page: &Page, search: Option<&str>) -> Result<(Vec<User>, Pagination), AuthError> {
+    pub async fn users(
+        &self,
+        tenant: TenantId,
+        page: &Page,
+        search: Option<&str>,
+    ) -> Result<(Vec<User>, Pagination), AuthError> {
         let mut tx = self.db.begin(tenant).await?;
         let mut users = repo::list_users(&mut tx, page, search).await?;
         let total = if page.wants_total() { Some(repo::count_users(&mut tx).await?) } else { None };
@@ -263,22 +280,21 @@ impl Auth {
         let session = repo::insert_session(tx, user.id, device, now, expires_at).await?;
         let refresh = RefreshSecret::random();
         repo::insert_token(tx, Uuid::now_v7(), session, &refresh.digest(), None, now, expires_at).await?;
-        self.issue(tenant, user, session, refresh, now)
+        issue(tenant, user, session, refresh, now)
     }
+}
 
-    fn issue(
-        &self,
-        tenant: &Arc<TenantSnapshot>,
-        user: User,
-        session: SessionId,
-        refresh_token: RefreshSecret,
-        now: Timestamp,
-    ) -> Result<SignedIn, AuthError> {
-        let user = CurrentUser::new(session, Arc::new(user), Arc::clone(tenant), now);
-        let access_token = self.tokens.sign(tenant, &user, now)?;
-        let expires_in = tenant.auth.access_token_seconds;
-        Ok(SignedIn { user, access_token, refresh_token, expires_in })
-    }
+fn issue(
+    tenant: &Arc<TenantSnapshot>,
+    user: User,
+    session: SessionId,
+    refresh_token: RefreshSecret,
+    now: Timestamp,
+) -> Result<SignedIn, AuthError> {
+    let user = CurrentUser::new(session, Arc::new(user), Arc::clone(tenant), now);
+    let access_token = tokens::sign(tenant, &user, now)?;
+    let expires_in = tenant.auth.access_token_seconds;
+    Ok(SignedIn { user, access_token, refresh_token, expires_in })
 }
 
 fn must_verify(tenant: &TenantSnapshot, user: &User) -> bool {
@@ -286,7 +302,8 @@ fn must_verify(tenant: &TenantSnapshot, user: &User) -> bool {
 }
 
 fn refresh_expiry(tenant: &TenantSnapshot, now: Timestamp) -> Timestamp {
-    now.saturating_add(SignedDuration::from_secs(i64::from(tenant.auth.refresh_token_seconds))).unwrap_or(Timestamp::MAX)
+    now.saturating_add(SignedDuration::from_secs(i64::from(tenant.auth.refresh_token_seconds)))
+        .unwrap_or(Timestamp::MAX)
 }
 
 async fn record(

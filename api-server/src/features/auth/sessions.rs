@@ -91,7 +91,9 @@ impl Sessions {
 
     async fn look_up(&self, tenant: TenantId, session: SessionId, now: Timestamp) -> Result<State, sqlx::Error> {
         let mut tx = self.db.begin(tenant).await?;
-        let state = repo::user_of_session(&mut tx, session, now).await?.map_or(State::Ended, |user| State::Live(Arc::new(user)));
+        let state = repo::user_of_session(&mut tx, session, now)
+            .await?
+            .map_or(State::Ended, |user| State::Live(Arc::new(user)));
         tx.commit().await?;
         if let Ok(text) = serde_json::to_string(&state) {
             // NX: an end that was written since our look at the database must stand.

@@ -16,7 +16,8 @@ async fn refresh(app: &TestApp, token: &str) -> crate::testing::Answer {
 #[tokio::test]
 async fn somebody_registers_signs_in_and_is_known() {
     let app = TestApp::new().await;
-    let body = json!({ "email": " Ada@Example.com ", "password": PASSWORD, "firstName": "Ada", "lastName": "Lovelace" });
+    let body =
+        json!({ "email": " Ada@Example.com ", "password": PASSWORD, "firstName": "Ada", "lastName": "Lovelace" });
     let registered = app.post("/api/auth/register", &body).send().await;
     assert_eq!(registered.status, StatusCode::CREATED, "{}", registered.json);
     assert_eq!(registered.json["success"], true);
@@ -24,13 +25,22 @@ async fn somebody_registers_signs_in_and_is_known() {
     assert_eq!(session["token"], session["accessToken"]);
     assert_eq!((&session["tokenType"], &session["expiresIn"]), (&json!("Bearer"), &json!(900)));
 
-    let login = app.post("/api/v1/auth/login", &json!({ "email": "ADA@example.com", "password": PASSWORD })).send().await;
+    let login =
+        app.post("/api/v1/auth/login", &json!({ "email": "ADA@example.com", "password": PASSWORD })).send().await;
     assert_eq!(login.status, StatusCode::OK, "{}", login.json);
 
     let me = app.get(ME).bearer(token(&login.json["data"], "accessToken")).send().await;
     assert_eq!(me.status, StatusCode::OK, "{}", me.json);
     let user = &me.json["data"];
-    for (field, value) in [("email", "ada@example.com"), ("name", "Ada Lovelace"), ("fullName", "Ada Lovelace"), ("full_name", "Ada Lovelace"), ("firstName", "Ada"), ("lastName", "Lovelace"), ("role", "USER")] {
+    for (field, value) in [
+        ("email", "ada@example.com"),
+        ("name", "Ada Lovelace"),
+        ("fullName", "Ada Lovelace"),
+        ("full_name", "Ada Lovelace"),
+        ("firstName", "Ada"),
+        ("lastName", "Lovelace"),
+        ("role", "USER"),
+    ] {
         assert_eq!(user[field], value, "{field}");
     }
     assert_eq!(user["roles"], json!(["USER"]));
@@ -47,11 +57,15 @@ async fn a_registration_that_breaks_rules_is_told_each_of_them() {
     let bad = app.post("/api/v1/auth/register", &json!({ "email": "nobody", "password": "" })).send().await;
     assert_eq!((bad.status, bad.code()), (StatusCode::BAD_REQUEST, "VALIDATION_ERROR"));
     assert_eq!(fields(&bad), ["email", "password", "name"]);
-    let weak = app.post("/api/v1/auth/register", &json!({ "email": "a@b.co", "password": "weak", "name": "A" })).send().await;
+    let weak =
+        app.post("/api/v1/auth/register", &json!({ "email": "a@b.co", "password": "weak", "name": "A" })).send().await;
     assert_eq!((weak.code(), fields(&weak).len()), ("VALIDATION_ERROR", 3));
 
     app.register("ada@acme.test").await;
-    let again = app.post("/api/v1/auth/register", &json!({ "email": "Ada@acme.test", "password": PASSWORD, "name": "A" })).send().await;
+    let again = app
+        .post("/api/v1/auth/register", &json!({ "email": "Ada@acme.test", "password": PASSWORD, "name": "A" }))
+        .send()
+        .await;
     assert_eq!((again.status, again.code()), (StatusCode::CONFLICT, "EMAIL_TAKEN"));
 }
 
@@ -59,8 +73,15 @@ async fn a_registration_that_breaks_rules_is_told_each_of_them() {
 async fn a_malformed_body_names_its_fault_and_never_a_500() {
     let app = TestApp::new().await;
     let login = "/api/v1/auth/login";
-    for (body, field) in [("{", "body"), ("[]", "body"), (r#"{"email": 1, "password": "x"}"#, "email"), (r#"{"email": "a"} x"#, "body"), ("", "body")] {
-        let answer = app.request(http::Method::POST, login).header("content-type", "application/json").body(body).send().await;
+    for (body, field) in [
+        ("{", "body"),
+        ("[]", "body"),
+        (r#"{"email": 1, "password": "x"}"#, "email"),
+        (r#"{"email": "a"} x"#, "body"),
+        ("", "body"),
+    ] {
+        let answer =
+            app.request(http::Method::POST, login).header("content-type", "application/json").body(body).send().await;
         assert_eq!((answer.status, answer.code()), (StatusCode::BAD_REQUEST, "VALIDATION_ERROR"), "{body}");
         assert_eq!(answer.json["error"]["details"][0]["field"], field, "{body}: {}", answer.json);
     }
@@ -75,7 +96,9 @@ async fn an_unknown_address_and_a_wrong_password_get_the_same_answer() {
     let app = TestApp::new().await;
     app.register("ada@acme.test").await;
     let mut answers = vec![];
-    for (email, password) in [("ada@acme.test", "Wrong-Horse-7"), ("nobody@acme.test", PASSWORD), ("no address", PASSWORD)] {
+    for (email, password) in
+        [("ada@acme.test", "Wrong-Horse-7"), ("nobody@acme.test", PASSWORD), ("no address", PASSWORD)]
+    {
         let mut answer = app.post("/api/v1/auth/login", &json!({ "email": email, "password": password })).send().await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         answer.json["meta"] = Value::Null;
@@ -179,10 +202,12 @@ async fn a_logout_reaches_as_far_as_it_says() {
     app.register("ada@acme.test").await;
     let mut sessions = vec![];
     for _ in 0..3 {
-        let login = app.post("/api/v1/auth/login", &json!({ "email": "ada@acme.test", "password": PASSWORD })).send().await;
+        let login =
+            app.post("/api/v1/auth/login", &json!({ "email": "ada@acme.test", "password": PASSWORD })).send().await;
         sessions.push(login.json["data"].clone());
     }
-    let works = async |at: usize| app.get(ME).bearer(token(&sessions[at], "accessToken")).send().await.status == StatusCode::OK;
+    let works =
+        async |at: usize| app.get(ME).bearer(token(&sessions[at], "accessToken")).send().await.status == StatusCode::OK;
     let logout = async |at: usize, scope: &str| {
         let call = app.post("/api/v1/auth/logout", &json!({ "scope": scope }));
         call.bearer(token(&sessions[at], "accessToken")).send().await.json["data"]["sessionsEnded"].clone()
@@ -320,7 +345,10 @@ async fn roles_of_bindings_stand_beside_the_primary_one() {
     let app = TestApp::new().await;
     let session = app.register("ada@acme.test").await;
     let mut acme = app.tenant("acme");
-    acme.bindings = vec![binding("vendors", "VENDOR", "ADA@acme.test"), binding("helpers", "SUPPORT", session["user"]["id"].as_str().unwrap())];
+    acme.bindings = vec![
+        binding("vendors", "VENDOR", "ADA@acme.test"),
+        binding("helpers", "SUPPORT", session["user"]["id"].as_str().unwrap()),
+    ];
     app.serve(&acme);
     let me = app.get(ME).bearer(token(&session, "accessToken")).send().await;
     assert_eq!(me.json["data"]["roles"], json!(["USER", "VENDOR", "SUPPORT"]));

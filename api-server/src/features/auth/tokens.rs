@@ -1,6 +1,6 @@
 //! Access tokens (JWT, signed with the tenant's newest key) and refresh tokens (random, kept as a hash).
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use contract::{RoleName, TenantId};
 use hmac::{Hmac, KeyInit, Mac};
@@ -56,7 +56,7 @@ pub enum TokenError {
     OtherTenant,
 }
 
-/// Signs and checks access tokens.
+/// Checks access tokens, and remembers what was checked.
 #[derive(Clone)]
 pub struct Tokens {
     /// By the SHA-256 of the whole token (a prefix would let a forged signature ride on a good one), with the key that
@@ -64,9 +64,16 @@ pub struct Tokens {
     verified: Cache<[u8; 32], Arc<Verified>>,
 }
 
-struct Verified {
+pub struct Verified {
     kid: String,
     claims: Claims,
+}
+
+impl Deref for Verified {
+    type Target = Claims;
+    fn deref(&self) -> &Claims {
+        &self.claims
+    }
 }
 
 impl Tokens {
@@ -74,33 +81,8 @@ impl Tokens {
         Self { verified: Cache::new(CACHED_TOKENS) }
     }
 
-    /// Signs an access token for `user`.
-    pub fn sign(&self, tenant: &TenantSnapshot, user: &CurrentUser, now: Timestamp) -> Result<String, SignError> {
-        let (kid, algorithm, key) = tenant.keys.signing().ok_or(SignError::NoKey)?;
-        let iat = now.as_second();
-        let claims = Claims {
-            iss: tenant.issuer(),
-            aud: tenant.name.to_string(),
-            sub: user.id,
-            jti: Uuid::now_v7(),
-            sid: user.session,
-            tid: tenant.id,
-            iat,
-            nbf: iat,
-            exp: iat + i64::from(tenant.auth.access_token_seconds),
-            aal: "aal1".into(),
-            amr: vec!["pwd".into()],
-            user_id: user.id,
-            email: user.email.clone(),
-            role: user.role.clone(),
-            roles: user.roles(),
-        };
-        let header = Header { kid: Some(kid.to_owned()), ..Header::new(algorithm) };
-        Ok(jsonwebtoken::encode(&header, &claims, key)?)
-    }
-
     /// Checks signature, issuer, audience, tenant and times.
-    pub fn check(&self, tenant: &TenantSnapshot, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
+    pub fn check(&self, tenant: &TenantSnapshot, token: &str, now: Timestamp) -> Result<Arc<Verified>, TokenError> {
         let claims = self.check_but_for_expiry(tenant, token, now)?;
         if now.as_second() >= claims.exp.saturating_add(LEEWAY.as_secs()) {
             return Err(TokenError::Expired);
@@ -109,21 +91,13 @@ impl Tokens {
     }
 
     /// As [`Tokens::check`], for the routes that a client calls because its token has expired.
-    pub fn check_but_for_expiry(&self, tenant: &TenantSnapshot, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
-        if token.len() > LONGEST_TOKEN {
-            return Err(TokenError::Invalid);
-        }
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        let known = self.verified.get(&digest).filter(|known| tenant.keys.verifying(&known.kid).is_some());
-        let verified = match known {
-            Some(known) => known,
-            None => {
-                let verified = Arc::new(verify(tenant, token)?);
-                self.verified.insert(digest, Arc::clone(&verified));
-                verified
-            }
-        };
-        let claims = &verified.claims;
+    pub fn check_but_for_expiry(
+        &self,
+        tenant: &TenantSnapshot,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Verified>, TokenError> {
+        let claims = self.verified(tenant, token)?;
         // The keys are the tenant's own, unless two tenants were given one shared secret.
         if claims.tid != tenant.id || claims.aud != tenant.name.as_str() || !tenant.is_issuer(&claims.iss) {
             return Err(TokenError::OtherTenant);
@@ -131,7 +105,21 @@ impl Tokens {
         if claims.nbf > now.as_second().saturating_add(LEEWAY.as_secs()) {
             return Err(TokenError::Invalid);
         }
-        Ok(claims.clone())
+        Ok(claims)
+    }
+
+    /// A token whose signature is good by a key that the tenant has now.
+    fn verified(&self, tenant: &TenantSnapshot, token: &str) -> Result<Arc<Verified>, TokenError> {
+        if token.len() > LONGEST_TOKEN {
+            return Err(TokenError::Invalid);
+        }
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        if let Some(known) = self.verified.get(&digest).filter(|known| tenant.keys.verifying(&known.kid).is_some()) {
+            return Ok(known);
+        }
+        let verified = Arc::new(verify(tenant, token)?);
+        self.verified.insert(digest, Arc::clone(&verified));
+        Ok(verified)
     }
 }
 
@@ -164,6 +152,31 @@ pub enum SignError {
     Failed(#[from] jsonwebtoken::errors::Error),
 }
 
+/// Signs an access token for `user`.
+pub fn sign(tenant: &TenantSnapshot, user: &CurrentUser, now: Timestamp) -> Result<String, SignError> {
+    let (kid, algorithm, key) = tenant.keys.signing().ok_or(SignError::NoKey)?;
+    let iat = now.as_second();
+    let claims = Claims {
+        iss: tenant.issuer(),
+        aud: tenant.name.to_string(),
+        sub: user.id,
+        jti: Uuid::now_v7(),
+        sid: user.session,
+        tid: tenant.id,
+        iat,
+        nbf: iat,
+        exp: iat + i64::from(tenant.auth.access_token_seconds),
+        aal: "aal1".into(),
+        amr: vec!["pwd".into()],
+        user_id: user.id,
+        email: user.email.clone(),
+        role: user.role.clone(),
+        roles: user.roles(),
+    };
+    let header = Header { kid: Some(kid.to_owned()), ..Header::new(algorithm) };
+    Ok(jsonwebtoken::encode(&header, &claims, key)?)
+}
+
 /// A refresh token as the client holds it: 64 bytes in hex.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshSecret(String);
@@ -179,7 +192,10 @@ impl RefreshSecret {
     pub fn successor(&self, id: Uuid) -> Self {
         let mac = <Hmac<Sha512> as KeyInit>::new_from_slice(self.0.as_bytes());
         // HMAC takes a key of any length, so this cannot fail; a random token would merely be an unknown one.
-        mac.map_or_else(|_| Self::random(), |mac| Self(hex::encode(mac.chain_update(id.as_bytes()).finalize().into_bytes())))
+        mac.map_or_else(
+            |_| Self::random(),
+            |mac| Self(hex::encode(mac.chain_update(id.as_bytes()).finalize().into_bytes())),
+        )
     }
 
     pub fn given(text: &str) -> Self {
