@@ -83,15 +83,37 @@ impl Metrics {
         registry.register("requests_in_flight", "Requests being worked on", metrics.in_flight.clone());
         registry.register("panics", "Requests that ended in a panic", metrics.panics.clone());
         registry.register("tenants", "Tenants known", metrics.tenants.clone());
-        registry.register("config_revisions_loaded", "Tenant documents taken into service", metrics.config_loaded.clone());
+        registry.register(
+            "config_revisions_loaded",
+            "Tenant documents taken into service",
+            metrics.config_loaded.clone(),
+        );
         registry.register("config_rejected", "Tenant documents refused", metrics.config_rejected.clone());
-        registry.register("config_source_up", "Whether the source of documents answers", metrics.config_source_up.clone());
+        registry.register(
+            "config_source_up",
+            "Whether the source of documents answers",
+            metrics.config_source_up.clone(),
+        );
         registry.register("password_hashes_waiting", "Password hashes in the queue", metrics.hash_waiting.clone());
-        registry.register_with_unit("password_hash_wait", "Time in the queue", Unit::Seconds, metrics.hash_wait.clone());
-        registry.register("password_hashes_refused", "Password hashes that waited too long", metrics.hash_refused.clone());
+        registry.register_with_unit(
+            "password_hash_wait",
+            "Time in the queue",
+            Unit::Seconds,
+            metrics.hash_wait.clone(),
+        );
+        registry.register(
+            "password_hashes_refused",
+            "Password hashes that waited too long",
+            metrics.hash_refused.clone(),
+        );
         registry.register("redis_failures", "Redis commands that failed", metrics.redis_failures.clone());
         registry.register("db_connections", "Open database connections", metrics.db_connections.clone());
-        registry.register_with_unit("process_start_time", "Unix time of the start", Unit::Seconds, metrics.started_at.clone());
+        registry.register_with_unit(
+            "process_start_time",
+            "Unix time of the start",
+            Unit::Seconds,
+            metrics.started_at.clone(),
+        );
         let mut internal = Registry::with_prefix("tenantry_api");
         metrics.limits.register(&mut internal);
         metrics.payments.register(&mut internal);

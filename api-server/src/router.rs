@@ -15,7 +15,10 @@ pub const ALIAS: &str = "/api";
 
 /// The path as documents write it: the same for both prefixes.
 pub fn without_prefix(path: &str) -> &str {
-    [PREFIX, ALIAS].iter().find_map(|prefix| path.strip_prefix(prefix).filter(|rest| rest.starts_with('/'))).unwrap_or(path)
+    [PREFIX, ALIAS]
+        .iter()
+        .find_map(|prefix| path.strip_prefix(prefix).filter(|rest| rest.starts_with('/')))
+        .unwrap_or(path)
 }
 
 /// What frontends call, without the prefix.

@@ -23,8 +23,9 @@ use crate::{
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
-    let filter = EnvFilter::try_new(&log.log_level)
-        .with_context(|| format!("TENANTRY_LOG_LEVEL={:?} is not a log filter: use a level such as info", log.log_level))?;
+    let filter = EnvFilter::try_new(&log.log_level).with_context(|| {
+        format!("TENANTRY_LOG_LEVEL={:?} is not a log filter: use a level such as info", log.log_level)
+    })?;
     // PostgreSQL's notices (a table that exists already) are no news.
     let filter = filter.add_directive("sqlx::postgres::notice=warn".parse()?);
     let lines = match log.log_format {
@@ -32,18 +33,25 @@ pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
         LogFormat::Text => tracing_subscriber::fmt::layer().boxed(),
     };
     let provider = log.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()).map(exporter).transpose()?;
-    let traces = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("tenantry-api")));
+    let traces =
+        provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("tenantry-api")));
     if provider.is_some() {
         global::set_text_map_propagator(TraceContextPropagator::new());
     }
-    tracing_subscriber::registry().with(filter).with(lines).with(traces).try_init().context("telemetry was started twice")?;
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .with(traces)
+        .try_init()
+        .context("telemetry was started twice")?;
     Ok(Telemetry(provider))
 }
 
 fn exporter(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
     let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(&endpoint).build();
-    let exporter = exporter.with_context(|| format!("OTEL_EXPORTER_OTLP_ENDPOINT: cannot send traces to {endpoint}"))?;
+    let exporter =
+        exporter.with_context(|| format!("OTEL_EXPORTER_OTLP_ENDPOINT: cannot send traces to {endpoint}"))?;
     let resource = Resource::builder().with_service_name("tenantry-api").build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
@@ -67,7 +75,14 @@ pub fn continue_trace(span: &Span, headers: &HeaderMap) {
 }
 
 /// Says in the trace what the request came to. Attributes go to the trace alone; as fields they would be logged as well.
-pub fn describe(span: &Span, method: &Method, route: &str, status: StatusCode, tenant: Option<&str>, user: Option<UserId>) {
+pub fn describe(
+    span: &Span,
+    method: &Method,
+    route: &str,
+    status: StatusCode,
+    tenant: Option<&str>,
+    user: Option<UserId>,
+) {
     span.set_attribute("http.request.method", method.to_string());
     span.set_attribute("http.route", route.to_owned());
     span.set_attribute("http.response.status_code", i64::from(status.as_u16()));

@@ -65,7 +65,13 @@ impl TestApp {
 
     /// A replica that cannot reach Redis.
     pub fn without_redis(&self) -> Self {
-        Self::with(Arc::clone(&self.database), self.redis_prefix.clone(), self.clock.clone(), "redis://127.0.0.1:1", &[])
+        Self::with(
+            Arc::clone(&self.database),
+            self.redis_prefix.clone(),
+            self.clock.clone(),
+            "redis://127.0.0.1:1",
+            &[],
+        )
     }
 
     /// A replica with other flags.
@@ -313,7 +319,9 @@ async fn connect() -> PgConnection {
     let url = database_url();
     let options = db::options(Some(&url)).unwrap();
     PgConnection::connect_with(&options).await.unwrap_or_else(|error| {
-        panic!("the tests need PostgreSQL (TENANTRY_TEST_DATABASE_URL, now {url}): {error}; `cargo dev test` starts one")
+        panic!(
+            "the tests need PostgreSQL (TENANTRY_TEST_DATABASE_URL, now {url}): {error}; `cargo dev test` starts one"
+        )
     })
 }
 

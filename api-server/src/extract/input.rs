@@ -5,8 +5,8 @@ use axum::extract::{
     rejection::{BytesRejection, PathRejection, QueryRejection},
 };
 use bytes::Bytes;
-use http_body::Body as _;
 use http::{HeaderMap, StatusCode, header};
+use http_body::Body as _;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, Detail};

@@ -70,11 +70,10 @@ impl TryFrom<PageQuery> for Page {
 
     fn try_from(query: PageQuery) -> Result<Self, ApiError> {
         let wrong = |field, message| Err(ApiError::validation(vec![Detail::new(field, "INVALID", message)]));
-        let limit = match query.limit.unwrap_or(DEFAULT_LIMIT) {
-            limit @ 1..=MAX_LIMIT => limit,
-            _ => return wrong("limit", "use 1 to 100"),
-        };
-        if [query.cursor.is_some(), query.page.is_some(), query.offset.is_some()].iter().filter(|given| **given).count() > 1 {
+        let limit @ 1..=MAX_LIMIT = query.limit.unwrap_or(DEFAULT_LIMIT) else { return wrong("limit", "use 1 to 100") };
+        if [query.cursor.is_some(), query.page.is_some(), query.offset.is_some()].iter().filter(|given| **given).count()
+            > 1
+        {
             return wrong("page", "give one of cursor, page and offset");
         }
         let offset = match query.page {

@@ -144,7 +144,8 @@ pub fn options(url: Option<&str>) -> Result<PgConnectOptions, sqlx::Error> {
 
 /// Brings the schema up to this binary. Replicas may call it at once: an advisory lock lets one work.
 pub async fn migrate(options: PgConnectOptions) -> Result<(), MigrateError> {
-    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(30)).connect_with(options).await?;
+    let pool =
+        PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(30)).connect_with(options).await?;
     MIGRATIONS.run(&pool).await?;
     pool.close().await;
     Ok(())

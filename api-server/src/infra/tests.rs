@@ -41,7 +41,9 @@ async fn a_query_that_forgets_its_tenant_sees_no_others_and_writes_for_no_others
     acme.commit().await.unwrap();
     let mut other = app.app.db.begin(TenantId::derive("test", "beta")).await.unwrap();
     assert_eq!(query_scalar::<_, i64>(all).fetch_one(other.conn()).await.unwrap(), 0);
-    let foreign = query("INSERT INTO auth.users (tenant_id, id, email, name, created_at, updated_at) VALUES ($1, $1, 'a@b', 'a', now(), now())");
+    let foreign = query(
+        "INSERT INTO auth.users (tenant_id, id, email, name, created_at, updated_at) VALUES ($1, $1, 'a@b', 'a', now(), now())",
+    );
     let refused = foreign.bind(TenantId::derive("test", "acme").as_uuid()).execute(other.conn()).await.unwrap_err();
     assert!(refused.to_string().contains("row-level security"), "{refused}");
     // The setting is local to its transaction: nothing of it is left on the connection.
@@ -56,7 +58,8 @@ async fn a_role_above_row_security_is_not_served_with() {
     let options = db::options(Some(&database_url())).unwrap();
     Db::verify_role(&options).await.unwrap();
     let mut conn = PgConnection::connect_with(&options).await.unwrap();
-    let superuser: String = query_scalar("SELECT rolname::text FROM pg_roles WHERE rolsuper LIMIT 1").fetch_one(&mut conn).await.unwrap();
+    let superuser: String =
+        query_scalar("SELECT rolname::text FROM pg_roles WHERE rolsuper LIMIT 1").fetch_one(&mut conn).await.unwrap();
     let error = db::refuse_if_above_row_security(&mut conn, &superuser).await.unwrap_err().to_string();
     assert!(error.contains("superuser or has BYPASSRLS") && error.contains("NOBYPASSRLS"), "{error}");
 }

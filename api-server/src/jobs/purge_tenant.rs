@@ -65,7 +65,8 @@ fn order(mut left: BTreeSet<String>, references: &[(String, String)]) -> Result<
     }
     let mut ordered = Vec::with_capacity(left.len());
     while !left.is_empty() {
-        let referred = |table: &str| referrers.get(table).is_some_and(|from| from.iter().any(|from| left.contains(*from)));
+        let referred =
+            |table: &str| referrers.get(table).is_some_and(|from| from.iter().any(|from| left.contains(*from)));
         let free: Vec<_> = left.iter().filter(|table| !referred(table)).cloned().collect();
         if free.is_empty() {
             return Err(PurgeError::Circle(left.into_iter().collect::<Vec<_>>().join(", ")));

@@ -110,7 +110,9 @@ fn bare(response: &Response) -> Option<ApiError> {
         StatusCode::METHOD_NOT_ALLOWED => {
             ApiError::new(status, "METHOD_NOT_ALLOWED", "This path does not take this method: see the header Allow")
         }
-        _ if status.is_client_error() => ApiError::new(status, "BAD_REQUEST", status.canonical_reason().unwrap_or("Bad request")),
+        _ if status.is_client_error() => {
+            ApiError::new(status, "BAD_REQUEST", status.canonical_reason().unwrap_or("Bad request"))
+        }
         _ => ApiError::new(status, "INTERNAL_ERROR", "Something went wrong on our side"),
     })
 }
@@ -161,7 +163,8 @@ impl Accept {
         for item in values.flat_map(|value| value.split(',')) {
             let mut parts = item.split(';').map(str::trim);
             let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let quality = parts.find_map(|part| part.strip_prefix("q=")).and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0);
+            let quality =
+                parts.find_map(|part| part.strip_prefix("q=")).and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0);
             match media_type.as_str() {
                 "application/problem+json" => problem = Some(quality),
                 "application/json" => json = quality,
@@ -186,10 +189,20 @@ mod tests {
 
     #[test]
     fn an_error_is_a_problem_document_where_that_is_named_and_not_less_welcome() {
-        for yes in ["application/problem+json", "application/json, application/problem+json", "application/problem+json;q=0.5, */*"] {
+        for yes in [
+            "application/problem+json",
+            "application/json, application/problem+json",
+            "application/problem+json;q=0.5, */*",
+        ] {
             assert!(accept(yes).problem, "{yes}");
         }
-        for no in ["", "*/*", "application/json, text/plain, */*", "application/problem+json;q=0.5, application/json", "application/problem+json;q=0"] {
+        for no in [
+            "",
+            "*/*",
+            "application/json, text/plain, */*",
+            "application/problem+json;q=0.5, application/json",
+            "application/problem+json;q=0",
+        ] {
             assert!(!accept(no).problem, "{no}");
         }
     }

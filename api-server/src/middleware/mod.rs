@@ -10,8 +10,7 @@
 //! | 6 | [`session`] | before the limits, which count signed-in users by id and others by address |
 //! | 7 | [`rate_limit`] | last before the handler: what is refused above costs nobody their allowance |
 
-use axum::{Router, middleware::from_fn_with_state};
-use tower_http::limit::RequestBodyLimitLayer;
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
 
 use crate::app::App;
 
@@ -29,7 +28,7 @@ mod tests;
 pub use scope::Scope;
 pub use session::bearer;
 
-/// Bodies are read into memory: more than this is refused before that.
+/// Bodies are read into memory: more than this is not. A route may set less.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 
 /// Routes that belong to a tenant. The last layer named is the outermost.
@@ -44,7 +43,7 @@ pub fn tenant_stack(router: Router<App>, app: &App) -> Router<App> {
 /// Every route.
 pub fn outer_stack(router: Router<App>, app: &App) -> Router<App> {
     router
-        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(panics::layer(app))
         .layer(from_fn_with_state(app.clone(), answer::write))
         .layer(from_fn_with_state(app.clone(), context::begin))

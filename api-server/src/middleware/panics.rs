@@ -22,7 +22,8 @@ impl ResponseForPanic for OnPanic {
 
     fn response_for_panic(&mut self, panic: Box<dyn Any + Send>) -> Response {
         self.0.panics.inc();
-        let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let message =
+            panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         ApiError::internal(format_args!("panic: {}", message.unwrap_or("without a message"))).into_response()
     }
 }

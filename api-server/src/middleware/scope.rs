@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use axum::extract::{FromRequestParts};
+use axum::extract::FromRequestParts;
 use contract::tenant::Dialect;
 use http::request::Parts;
 

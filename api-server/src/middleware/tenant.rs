@@ -16,7 +16,9 @@ pub async fn find(State(app): State<App>, scope: Scope, request: Request, next: 
     let tenant = match request.headers().get(TENANT) {
         Some(name) if app.http.tenant_header == TenantHeader::Allowed => {
             let name = name.to_str().unwrap_or_default();
-            app.tenants.by_name(name).ok_or_else(|| not_found(format!("No tenant is named {name:?} (header X-Tenant)")))?
+            app.tenants
+                .by_name(name)
+                .ok_or_else(|| not_found(format!("No tenant is named {name:?} (header X-Tenant)")))?
         }
         _ => {
             let host = host(&request).ok_or_else(|| not_found("The request names no host".into()))?;

@@ -23,7 +23,8 @@ async fn the_header_names_the_tenant_only_where_that_is_allowed() {
     assert_eq!(refused.code(), "TENANT_NOT_FOUND");
     let app = app.with_flags(&["--tenant-header", "allowed"]);
     app.serve(&app.tenant("acme"));
-    let status = async |name: &str| app.get("/api/v1/auth/me").host("10.0.0.1").header("x-tenant", name).send().await.status;
+    let status =
+        async |name: &str| app.get("/api/v1/auth/me").host("10.0.0.1").header("x-tenant", name).send().await.status;
     assert_eq!(status("acme").await, StatusCode::UNAUTHORIZED);
     assert_eq!(status("nobody").await, StatusCode::NOT_FOUND);
 }
@@ -52,7 +53,10 @@ async fn every_dialect_says_the_same_in_its_own_shape() {
     assert!(enveloped["data"]["user"]["id"].is_string() && enveloped["message"].is_string());
     for bare in ["application/vnd.platform.flat+json", "application/vnd.platform.legacy+json"] {
         let session = login(bare).await;
-        assert!(session["token"].is_string() && session["accessToken"].is_string() && session["user"]["email"].is_string(), "{session}");
+        assert!(
+            session["token"].is_string() && session["accessToken"].is_string() && session["user"]["email"].is_string(),
+            "{session}"
+        );
         assert_eq!(session.get("success"), None);
     }
 
@@ -65,17 +69,29 @@ async fn every_dialect_says_the_same_in_its_own_shape() {
     let flat = fail("application/vnd.platform.flat+json").await;
     assert_eq!(flat.json, json!({ "code": "INVALID_TOKEN", "message": "Invalid token", "details": [] }));
     let legacy = fail("application/vnd.platform.legacy+json").await;
-    assert_eq!((legacy.status, legacy.json), (StatusCode::FORBIDDEN, json!({ "error": "Invalid token", "details": [] })));
+    assert_eq!(
+        (legacy.status, legacy.json),
+        (StatusCode::FORBIDDEN, json!({ "error": "Invalid token", "details": [] }))
+    );
     let problem = fail("application/problem+json").await;
-    assert_eq!((problem.status, problem.header("content-type")), (StatusCode::UNAUTHORIZED, "application/problem+json"));
-    assert_eq!((&problem.json["status"], &problem.json["code"], &problem.json["title"]), (&json!(401), &json!("INVALID_TOKEN"), &json!("Unauthorized")));
+    assert_eq!(
+        (problem.status, problem.header("content-type")),
+        (StatusCode::UNAUTHORIZED, "application/problem+json")
+    );
+    assert_eq!(
+        (&problem.json["status"], &problem.json["code"], &problem.json["title"]),
+        (&json!(401), &json!("INVALID_TOKEN"), &json!("Unauthorized"))
+    );
     assert!(problem.headers.get_all("vary").iter().any(|value| value == "Accept"));
 
     let mut acme = app.tenant("acme");
     acme.dialect = contract::tenant::Dialect::Legacy;
     app.serve(&acme);
     let none = app.get("/api/v1/auth/me").send().await;
-    assert_eq!((none.status, none.json), (StatusCode::UNAUTHORIZED, json!({ "error": "Access token required", "details": [] })));
+    assert_eq!(
+        (none.status, none.json),
+        (StatusCode::UNAUTHORIZED, json!({ "error": "Access token required", "details": [] }))
+    );
 }
 
 #[tokio::test]
@@ -84,7 +100,10 @@ async fn what_is_not_there_and_what_is_not_taken_have_the_same_shape() {
     let nothing = app.get("/api/v1/nothing").send().await;
     assert_eq!((nothing.status, nothing.code()), (StatusCode::NOT_FOUND, "NOT_FOUND"));
     let method = app.request(Method::DELETE, "/api/v1/auth/login").send().await;
-    assert_eq!((method.status, method.code(), method.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "POST"));
+    assert_eq!(
+        (method.status, method.code(), method.header("allow")),
+        (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "POST")
+    );
     let large = app.request(Method::POST, "/api/v1/auth/login").header("content-type", "application/json");
     let large = large.body(vec![b' '; 11 * 1024 * 1024]).send().await;
     assert_eq!((large.status, large.code()), (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE"));
@@ -114,7 +133,10 @@ async fn only_the_tenants_own_origins_may_call_from_a_browser() {
         call.header("access-control-request-method", "POST").send().await
     };
     let ours = preflight("https://app.acme.test").await;
-    assert_eq!((ours.status, ours.header("access-control-allow-origin")), (StatusCode::NO_CONTENT, "https://app.acme.test"));
+    assert_eq!(
+        (ours.status, ours.header("access-control-allow-origin")),
+        (StatusCode::NO_CONTENT, "https://app.acme.test")
+    );
     assert!(ours.header("access-control-allow-headers").contains("authorization"));
     assert_eq!(preflight("https://evil.test").await.header("access-control-allow-origin"), "");
     let call = app.get("/api/v1/auth/me").header("origin", "https://app.acme.test").send().await;
@@ -127,7 +149,10 @@ async fn health_says_what_is_not_well() {
     let app = TestApp::new().await;
     let before = app.get("/health").send().await;
     // No complete set of documents yet.
-    assert_eq!((before.status, &before.json["checks"]["external"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("unhealthy")));
+    assert_eq!(
+        (before.status, &before.json["checks"]["external"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("unhealthy"))
+    );
     app.app.tenants.replace(&[]);
     let after = app.get("/health").host("anything").send().await;
     assert_eq!((after.status, &after.json["status"]), (StatusCode::OK, &json!("healthy")), "{}", after.json);
@@ -157,7 +182,11 @@ async fn metrics_are_text_for_prometheus_and_a_document_for_who_may_read_it() {
     app.get("/api/v1/auth/me").send().await;
     let text = app.get("/metrics").send().await;
     assert_eq!(text.status, StatusCode::OK);
-    assert!(text.text.contains(r#"tenantry_api_requests_total{method="GET",route="/api/v1/auth/me",status="401"} 1"#), "{}", text.text);
+    assert!(
+        text.text.contains(r#"tenantry_api_requests_total{method="GET",route="/api/v1/auth/me",status="401"} 1"#),
+        "{}",
+        text.text
+    );
     let json = || app.get("/metrics").header("accept", "application/json");
     assert_eq!(json().send().await.status, StatusCode::UNAUTHORIZED);
     let document = json().bearer(&admin).send().await;

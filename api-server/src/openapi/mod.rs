@@ -46,7 +46,9 @@ pub fn finish(mut document: OpenApi) -> OpenApi {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("The access token of `POST /api/v1/auth/login`. A scope beside it names the permission that is asked for."))
+        .description(Some(
+            "The access token of `POST /api/v1/auth/login`. A scope beside it names the permission that is asked for.",
+        ))
         .build();
     document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(bearer));
     document.servers = Some(vec![Server::new("/")]);

@@ -53,7 +53,8 @@ async fn every_route_is_public_by_list_or_refuses_strangers_and_guests() {
             assert!(security.is_none(), "{id} is public and says it needs a token");
             continue;
         }
-        let scopes = security.and_then(|all| all[0]["bearer"].as_array()).unwrap_or_else(|| panic!("{id} names no security"));
+        let scopes =
+            security.and_then(|all| all[0]["bearer"].as_array()).unwrap_or_else(|| panic!("{id} names no security"));
         let path = path.replace("{id}", "0192f0c1-7a00-7000-8000-000000000001");
         let call = || app.request(method.clone(), &path).header("content-type", "application/json").body("{}");
         let stranger = call().send().await;
@@ -104,7 +105,11 @@ async fn the_page_needs_nothing_from_elsewhere() {
     let app = TestApp::new().await;
     let page = app.get("/docs/").host("anything").send().await;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.text.contains("swagger-ui") && !page.text.contains("https://") && !page.text.contains("//unpkg"), "{}", page.text);
+    assert!(
+        page.text.contains("swagger-ui") && !page.text.contains("https://") && !page.text.contains("//unpkg"),
+        "{}",
+        page.text
+    );
     assert!(page.header("content-security-policy").contains("'self'"), "{:?}", page.headers);
     let script = app.get("/docs/swagger-ui-bundle.js").send().await;
     assert!(script.status == StatusCode::OK && script.text.len() > 100_000);

@@ -24,6 +24,7 @@ use crate::{
 
 /// A user counts as active this long after signing in.
 const ACTIVE: SignedDuration = SignedDuration::from_hours(1);
+const VERSION: &str = concat!("tenantry-api ", env!("CARGO_PKG_VERSION"));
 
 #[derive(Serialize, ToSchema)]
 pub struct Figures {
@@ -81,7 +82,6 @@ pub async fn get_metrics(State(app): State<App>, tenant: Tenant, request: Reques
     let mut tx = app.db.begin(tenant.id).await?;
     let (active, total) = (active_users(&mut tx, now).await?, payments_of_today(&mut tx, now).await?);
     tx.commit().await?;
-    const VERSION: &str = concat!("tenantry-api ", env!("CARGO_PKG_VERSION"));
     let system = System {
         memory: process::memory(),
         uptime: now.duration_since(app.started_at).as_secs_f64(),
@@ -89,7 +89,8 @@ pub async fn get_metrics(State(app): State<App>, tenant: Tenant, request: Reques
         runtime_version: VERSION,
         node_version: VERSION,
     };
-    let figures = Figures { users: ActiveUsers { active }, transactions: Transactions { total }, system, timestamp: now };
+    let figures =
+        Figures { users: ActiveUsers { active }, transactions: Transactions { total }, system, timestamp: now };
     Ok(axum::Json(figures).into_response())
 }
 
