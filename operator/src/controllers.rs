@@ -102,7 +102,7 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
                 }
                 judged(tenant, ctx, queues);
             }
-            let routed = |tenant: &Arc<Tenant>| (tenant.spec.hostnames.clone(), tenant.spec.platform_ref.clone());
+            let routed = |tenant: &Arc<Tenant>| (platform::validate::held(tenant), tenant.spec.platform_ref.clone());
             if change.before.as_ref().map(routed) != change.after.as_ref().map(routed) {
                 let platforms =
                     change.both().flat_map(|t| ctx.stores.platforms.within(&t.namespace().unwrap_or_default()));
@@ -247,8 +247,11 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
 
 fn owned<K: Kept>(change: &Change<K>, _: &Ctx, queues: &Queues) {
     for object in change.both() {
-        if let Some(platform) = object.labels().get(LABEL_PLATFORM) {
-            queues.platforms.push(&object.namespace().unwrap_or_default(), platform);
+        let (namespace, labels) = (object.namespace().unwrap_or_default(), object.labels());
+        if let Some(tenant) = labels.get(LABEL_TENANT) {
+            queues.tenants.push(&namespace, tenant);
+        } else if let Some(platform) = labels.get(LABEL_PLATFORM) {
+            queues.platforms.push(&namespace, platform);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The operator's process: parse, telemetry, run.
 
+use std::{io::Write, process::ExitCode};
+
 use clap::Parser;
 use kube::{Config, client::ClientBuilder};
 use operator::{
@@ -17,14 +19,23 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const REQUESTS: usize = 64;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Cli { command, settings } = Cli::parse();
+async fn main() -> ExitCode {
+    // The first to install one wins, and there is no other.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "tenantry-operator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(Cli { command, settings }: Cli) -> anyhow::Result<()> {
     match command.unwrap_or_default() {
         Command::Crds => print_crds(),
         Command::Run => {
-            // Another provider is installed already only if a library did so, which none here does.
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-            let _telemetry = telemetry::install(&settings)?;
+            let _telemetry = telemetry::start(&settings)?;
             let client = ClientBuilder::try_from(Config::infer().await?)?
                 .with_layer(&ConcurrencyLimitLayer::new(REQUESTS))
                 .build();
@@ -34,8 +45,9 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn print_crds() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
     for crd in crds::all_crds() {
-        println!("---\n{}", serde_saphyr::to_string(&crd)?);
+        writeln!(out, "---\n{}", serde_saphyr::to_string(&crd)?)?;
     }
     Ok(())
 }

@@ -117,9 +117,7 @@ async fn migrate(
     if started == Some(name.as_str()) {
         return Ok(Migration::Done);
     }
-    let known =
-        found.jobs.iter().find(|job| job.name_any() == name && owned_by(&job.metadata, found.platform.as_ref()));
-    let Some(job) = known else {
+    let Some(job) = found.jobs.iter().find(|job| job.name_any() == name) else {
         kube_ext::apply(&ctx.client, wanted).await?;
         return Ok(Migration::Running { job: name });
     };
@@ -144,7 +142,7 @@ fn annotation(spec: &k8s_openapi::api::apps::v1::DeploymentSpec) -> Option<&str>
 /// Removes the Jobs of earlier migrations; the last one stays, for its log.
 async fn prune(ctx: &Ctx, found: &Dereferenced, current: Option<&str>) -> Result<(), ReconcileError> {
     for job in &found.jobs {
-        if Some(job.name_any().as_str()) != current && owned_by(&job.metadata, found.platform.as_ref()) {
+        if Some(job.name_any().as_str()) != current {
             kube_ext::delete::<Job>(&ctx.client, job.as_ref()).await?;
         }
     }

@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
+    kube_ext::owned_by,
     stores::Key,
 };
 
@@ -51,12 +52,14 @@ pub async fn dereference(ctx: &Ctx, platform: Arc<Platform>) -> Result<Dereferen
     let sealing_key = names::sealing_key_secret(&name);
     let (postgres, redis, sealing_key) =
         tokio::try_join!(read(postgres.as_deref()), read(redis.as_deref()), read(Some(&sealing_key)))?;
+    let mut jobs = ctx.stores.jobs.find(&Key::Platform(namespace.clone(), name.clone()));
+    jobs.retain(|job| owned_by(&job.metadata, platform.as_ref()));
     Ok(Dereferenced {
         postgres,
         redis,
         sealing_key,
         deployment: ctx.stores.deployments.get(&namespace, &names::api(&name)),
-        jobs: ctx.stores.jobs.find(&Key::Platform(namespace.clone(), name.clone())),
+        jobs,
         tenants: ctx.stores.tenants_of(&platform),
         platform,
         namespace,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use contract::seal::KEY_BYTES;
 use crds::{
+    Tenant,
     conditions::reasons,
     platform::{External, RolloutStrategy},
 };
@@ -172,18 +173,19 @@ fn sealing_key(found: &Dereferenced) -> Result<SealingKey, Problem> {
 /// Declared hosts, or else the hostnames that the tenants hold.
 fn hosts(found: &Dereferenced) -> Vec<String> {
     let declared = found.platform.spec.ingress.as_ref().map(|ingress| ingress.hosts.clone()).unwrap_or_default();
-    let mut hosts = if declared.is_empty() {
-        let held = |tenant: &std::sync::Arc<crds::Tenant>| match &tenant.status {
-            Some(status) if status.observed_generation.is_some() => status.hostnames.clone(),
-            _ => tenant.spec.hostnames.clone(),
-        };
-        found.tenants.iter().flat_map(held).collect()
-    } else {
-        declared
-    };
+    let mut hosts =
+        if declared.is_empty() { found.tenants.iter().flat_map(|tenant| held(tenant)).collect() } else { declared };
     hosts.sort();
     hosts.dedup();
     hosts
+}
+
+/// The hostnames that a Tenant holds after conflicts were resolved; before they were, those that it asks for.
+pub fn held(tenant: &Tenant) -> Vec<String> {
+    match &tenant.status {
+        Some(status) if status.observed_generation.is_some() => status.hostnames.clone(),
+        _ => tenant.spec.hostnames.clone(),
+    }
 }
 
 fn not_carried_out(found: &Dereferenced) -> Vec<&'static str> {
