@@ -54,7 +54,10 @@ pub fn router(app: App) -> Router {
         .nest(ALIAS, Router::from(api()).merge(at_root()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
-    let all = middleware::tenant_stack(tenants, &app).merge(everywhere()).merge(openapi::pages());
+    let all = middleware::tenant_stack(tenants, &app)
+        .merge(everywhere())
+        .merge(Router::new().nest(ALIAS, features::health::router().into()))
+        .merge(openapi::pages());
     middleware::outer_stack(all, &app).with_state(app)
 }
 

@@ -26,14 +26,17 @@ use crate::{
 
 /// Requests that are still worked on this long after the end of accepting are cut off.
 const LAST_REQUESTS: Duration = Duration::from_secs(25);
+/// A start does not wait longer for a database that is away: readiness does.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT, and then until the requests in flight are answered.
 pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let options = db::options(settings.database.database_url.as_deref()).context("DATABASE_URL")?;
-    match Db::verify_role(&options).await {
-        Err(sqlx::Error::Configuration(error)) => bail!("DATABASE_URL: {error}"),
-        Err(error) => tracing::warn!(%error, "PostgreSQL does not answer yet"),
-        Ok(()) => {}
+    match timeout(FIRST_LOOK, Db::verify_role(&options)).await {
+        Ok(Err(sqlx::Error::Configuration(error))) => bail!("DATABASE_URL: {error}"),
+        Ok(Err(error)) => tracing::warn!(%error, "PostgreSQL does not answer yet"),
+        Err(_) => tracing::warn!("PostgreSQL does not answer yet"),
+        Ok(Ok(())) => {}
     }
     let app = build(&settings, options)?;
     app.limiter.prepare().await;
@@ -131,4 +134,45 @@ async fn terminated() -> anyhow::Result<()> {
         _ = int.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        sync::Semaphore,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_in_flight_is_answered_before_the_end() {
+        let (begun, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (tell, wait) = (Arc::clone(&begun), Arc::clone(&go_on));
+        let slow = get(async move || {
+            tell.add_permits(1);
+            let _ = wait.acquire().await;
+            "done"
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(listen(listener, Router::new().route("/", slow), until(stopped)));
+
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        caller.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let _ = begun.acquire().await.unwrap();
+        stop.send_replace(true);
+        // Nobody is let in any more, once the listener has noticed.
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        go_on.add_permits(1);
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("done"), "{answer}");
+        serving.await.unwrap().unwrap();
+    }
 }

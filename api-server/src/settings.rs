@@ -106,10 +106,6 @@ pub struct TenantSource {
     #[arg(long, env = "TENANTRY_NAMESPACE")]
     pub namespace: Option<String>,
 
-    /// The name of this pod, for the log.
-    #[arg(long, env = "TENANTRY_POD_NAME")]
-    pub pod_name: Option<String>,
-
     /// Read documents (*.json) from this folder in place of Kubernetes.
     #[arg(long, env = "TENANTRY_CONFIG_DIR")]
     pub config_dir: Option<PathBuf>,
@@ -145,7 +141,7 @@ pub struct Http {
     #[arg(long, env = "TENANTRY_DRAIN_SECONDS", default_value_t = 5)]
     pub drain_seconds: u64,
 
-    /// Networks (CIDR, comma-separated) whose X-Forwarded-For and X-Forwarded-Proto count.
+    /// Networks (CIDR, comma-separated) whose X-Forwarded-For counts.
     #[arg(long, env = "TENANTRY_TRUSTED_PROXIES", value_delimiter = ',')]
     pub trusted_proxies: Vec<Cidr>,
 
@@ -187,6 +183,10 @@ pub struct Log {
     /// Where traces go (OTLP over HTTP); none are made without it.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
+
+    /// The name of this pod: tells replicas apart in the traces.
+    #[arg(long, env = "TENANTRY_POD_NAME")]
+    pub pod_name: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

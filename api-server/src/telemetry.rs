@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use http::{HeaderMap, Method, StatusCode};
 use opentelemetry::{
-    global,
+    KeyValue, global,
     propagation::Extractor,
     trace::{Status, TracerProvider as _},
 };
@@ -32,7 +32,8 @@ pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
         LogFormat::Json => tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).boxed(),
         LogFormat::Text => tracing_subscriber::fmt::layer().boxed(),
     };
-    let provider = log.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()).map(exporter).transpose()?;
+    let endpoint = log.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
+    let provider = endpoint.map(|endpoint| exporter(endpoint, log.pod_name.as_deref())).transpose()?;
     let traces =
         provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("tenantry-api")));
     if provider.is_some() {
@@ -47,12 +48,13 @@ pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
     Ok(Telemetry(provider))
 }
 
-fn exporter(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
+fn exporter(endpoint: &str, pod: Option<&str>) -> anyhow::Result<SdkTracerProvider> {
     let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(&endpoint).build();
     let exporter =
         exporter.with_context(|| format!("OTEL_EXPORTER_OTLP_ENDPOINT: cannot send traces to {endpoint}"))?;
-    let resource = Resource::builder().with_service_name("tenantry-api").build();
+    let instance = pod.map(|pod| KeyValue::new("service.instance.id", pod.to_owned()));
+    let resource = Resource::builder().with_service_name("tenantry-api").with_attributes(instance).build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 

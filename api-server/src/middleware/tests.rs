@@ -112,7 +112,7 @@ async fn what_is_not_there_and_what_is_not_taken_have_the_same_shape() {
 #[tokio::test]
 async fn every_answer_carries_the_security_headers_and_an_id() {
     let app = TestApp::new().await;
-    for path in ["/health", "/api/v1/auth/me", "/nothing", "/.well-known/jwks.json"] {
+    for path in ["/health", "/api/health", "/api/v1/auth/me", "/nothing", "/.well-known/jwks.json"] {
         let answer = app.get(path).header("x-request-id", "mine-1").send().await;
         assert_eq!(answer.header("x-request-id"), "mine-1", "{path}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");

@@ -23,7 +23,7 @@ use crate::{app::App, reply, router};
 #[openapi(
     info(
         title = "Tenantry API",
-        description = "Payments and identity for many tenants. The host of a request names the tenant.",
+        description = "Payments and identity for many tenants. The host of a request names the tenant. The prefix `/api` means the same as `/api/v1`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(reply::ErrorBody)),

@@ -1,6 +1,6 @@
 //! Documents from Kubernetes: one watch on the labelled ConfigMaps of the platform's namespace.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use contract::names;
 use futures::StreamExt;
@@ -9,10 +9,13 @@ use kube::{
     Api, Client, ResourceExt,
     runtime::{WatchStreamExt, watcher, watcher::Event},
 };
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{cache::Cache, tenants::Found};
 use crate::app::App;
+
+/// A start waits this long for the control plane before it makes do with the last good documents.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Follows the documents until the process ends. The watcher lists again by itself when its watch grows too old, and
 /// waits longer and longer while the control plane is away.
@@ -21,7 +24,17 @@ pub async fn run(app: App, client: Client, namespace: &str, platform: &str, cach
     let config = watcher::Config::default().labels(&names::document_selector(platform));
     let mut events = pin!(watcher(documents, config).default_backoff());
     let mut listed = vec![];
-    while let Some(event) = events.next().await {
+    loop {
+        // Before the first complete set a silent control plane is as bad as one that refuses.
+        let patience = if app.tenants.is_complete() { Duration::MAX } else { PATIENCE };
+        let event = match timeout(patience, events.next()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(_) => {
+                start_from_cache(&app, &cache).await;
+                continue;
+            }
+        };
         app.metrics.config_source_up.set(i64::from(event.is_ok()));
         match event {
             Ok(Event::Init) => listed.clear(),

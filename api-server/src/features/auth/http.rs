@@ -256,7 +256,11 @@ async fn register(
     let (Some(email), Some(name)) = (model::email(&body.email), body.full_name()) else {
         return Err(ApiError::internal("a checked registration without address or name"));
     };
-    let session = match app.auth.register(&tenant.0, NewUser { email, password: body.password, name }, &device).await? {
+    let session = match app
+        .auth
+        .register(&tenant.0, NewUser { email, password: Secret::new(body.password), name }, &device)
+        .await?
+    {
         Registered::SignedIn(signed_in) => SessionOut::from(*signed_in),
         Registered::Unverified(user) => SessionOut::from(*user),
     };

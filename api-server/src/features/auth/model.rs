@@ -1,6 +1,9 @@
 //! Users and their passwords: the rules, without a database and without HTTP.
 
-use contract::auth::{CharacterClass, PasswordPolicy};
+use contract::{
+    Secret,
+    auth::{CharacterClass, PasswordPolicy},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -22,7 +25,7 @@ const MAX_NAME_CHARS: usize = 100;
 #[derive(Debug)]
 pub struct NewUser {
     pub email: String,
-    pub password: String,
+    pub password: Secret,
     pub name: FullName,
 }
 

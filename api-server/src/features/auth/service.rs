@@ -81,12 +81,12 @@ impl Auth {
         device: &Device,
     ) -> Result<Registered, AuthError> {
         let policy = &tenant.auth.password;
-        let faults = model::password_faults(&new.password, policy);
+        let faults = model::password_faults(new.password.expose(), policy);
         if !faults.is_empty() {
             return Err(AuthError::Password(faults));
         }
         // Hashed outside of the transaction: a connection is too dear to hold meanwhile.
-        let hash = self.hashing.hash(Secret::new(new.password), policy.argon2).await?;
+        let hash = self.hashing.hash(new.password, policy.argon2).await?;
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
         if let Some(quota) = tenant.quotas.users
