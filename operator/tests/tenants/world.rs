@@ -1,0 +1,259 @@
+//! A control plane in this process, the real operator against it, and replicas of the API that answer as they are told.
+
+use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
+
+use apiserver::{Handle, Options, Server};
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    routing::get,
+};
+use clap::Parser;
+use crds::conditions;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, Pod, Secret},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    Api, Client, Config, Resource, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, wait, watcher},
+};
+use operator::cli::Cli;
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const NAMESPACE: &str = "shop";
+/// Nothing here takes long; what takes this long does not happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub client: Client,
+    pub replicas: Arc<Replicas>,
+    running: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
+    _control_plane: Handle,
+}
+
+/// What the fake replicas answer.
+#[derive(Default)]
+pub struct Replicas {
+    /// Tenants that no replica has loaded.
+    pub deaf: Mutex<Vec<String>>,
+    /// Tenants whose documents every replica refuses.
+    pub refusing: Mutex<Vec<String>>,
+}
+
+pub trait Kind:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Kind for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+impl World {
+    /// The kinds, a namespace, one Platform with its Secrets, and one replica; no operator yet.
+    pub async fn new() -> Self {
+        // The first test of the process installs it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let control_plane = Server::start(Options::default()).await.unwrap();
+        let mut config = Config::new(control_plane.url().parse().unwrap());
+        config.default_namespace = NAMESPACE.into();
+        let client = Client::try_from(config).unwrap();
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for crd in crds::all_crds() {
+            definitions.create(&PostParams::default(), &crd).await.unwrap();
+        }
+        for crd in crds::all_crds() {
+            let (name, established) = (crd.name_any(), wait::conditions::is_crd_established());
+            let established = wait::await_condition(definitions.clone(), &name, established);
+            tokio::time::timeout(PATIENCE, established).await.unwrap().unwrap();
+        }
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let shop = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).unwrap();
+        namespaces.create(&PostParams::default(), &shop).await.unwrap();
+
+        let replicas = Arc::new(Replicas::default());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let router = Router::new().route("/internal/config/{tenant}", get(answer)).with_state(replicas.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let world = Self { client, replicas, running: None, _control_plane: control_plane };
+        world.apply(PLATFORM).await;
+        world.replica("main-api-1", port).await;
+        world
+    }
+
+    pub async fn with_operator() -> Self {
+        let mut world = Self::new().await;
+        world.start();
+        world
+    }
+
+    pub fn start(&mut self) {
+        let flags = ["tenantry-operator", "--leader-election=false", "--listen=127.0.0.1:0"];
+        let stop = CancellationToken::new();
+        let run = operator::run(Cli::parse_from(flags).settings, self.client.clone(), stop.clone());
+        self.running = Some((stop, tokio::spawn(run)));
+    }
+
+    /// As `kill -9`: whatever it was at stays as it is.
+    pub async fn kill(&mut self) {
+        if let Some((_, task)) = self.running.take() {
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+    }
+
+    async fn replica(&self, name: &str, port: u16) {
+        let labels = json!({
+            "app.kubernetes.io/name": "tenantry-api",
+            "app.kubernetes.io/instance": "main",
+            "tenantry.dev/platform": "main",
+        });
+        let ports = json!([{"name": "management", "containerPort": port}]);
+        let pod = json!({
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"containers": [{"name": "api", "image": "tenantry-api", "ports": ports}]},
+        });
+        let pods = self.all::<Pod>();
+        pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+        let status = json!({"status": {"podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}});
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    }
+
+    pub fn all<K: Kind>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// `kubectl apply --server-side` of these documents.
+    pub async fn apply(&self, yaml: &str) {
+        for text in yaml.split("\n---\n").filter(|text| !text.trim().is_empty()) {
+            let mut object: Value = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"));
+            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+            let kind = object["kind"].as_str().unwrap().to_owned();
+            object["apiVersion"] = if kind == "Secret" { "v1" } else { "tenantry.dev/v1alpha1" }.into();
+            let done = match kind.as_str() {
+                "Secret" => self.put::<Secret>(&name, &object).await,
+                "Platform" => self.put::<crds::Platform>(&name, &object).await,
+                "Tenant" => self.put::<crds::Tenant>(&name, &object).await,
+                "RoleBinding" => self.put::<crds::RoleBinding>(&name, &object).await,
+                "PaymentProvider" => self.put::<crds::PaymentProvider>(&name, &object).await,
+                "RateLimitPolicy" => self.put::<crds::RateLimitPolicy>(&name, &object).await,
+                other => panic!("no kind {other}"),
+            };
+            done.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+        }
+    }
+
+    /// Untyped, so that what does not fit its kind can be put too.
+    async fn put<K: Kind>(&self, name: &str, object: &Value) -> kube::Result<()> {
+        let kind = ApiResource::erase::<K>(&());
+        let objects: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), NAMESPACE, &kind);
+        let params = PatchParams::apply("test").force();
+        objects.patch(name, &params, &Patch::Apply(object)).await.map(drop)
+    }
+
+    pub async fn delete<K: Kind>(&self, name: &str) {
+        self.all::<K>().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub async fn get<K: Kind>(&self, name: &str) -> K {
+        self.all::<K>().get(name).await.unwrap()
+    }
+
+    /// Waits until the object is as described; `None` is an object that is gone.
+    pub async fn until<K: Kind>(&self, name: &str, what: &str, holds: impl Fn(Option<&K>) -> bool + Send) -> Option<K> {
+        let reached = wait::await_condition(self.all::<K>(), name, |object: Option<&K>| holds(object));
+        if let Ok(object) = tokio::time::timeout(PATIENCE, reached).await {
+            return object.unwrap();
+        }
+        let last = serde_json::to_string_pretty(&self.all::<K>().get_opt(name).await.unwrap()).unwrap();
+        panic!("{} {name} never came to: {what}. It is {last}", K::kind(&()));
+    }
+
+    /// Waits for a condition of the newest generation; returns it.
+    pub async fn condition<K: Kind>(&self, name: &str, type_: &str, status: &str, reason: &str) -> Condition {
+        let wanted = |object: &K| {
+            let (generation, list) = (object.meta().generation, conditions_of(object));
+            let found = conditions::find(&list, type_)?;
+            let holds = found.status == status && found.reason == reason && found.observed_generation == generation;
+            holds.then(|| found.clone())
+        };
+        let what = format!("{type_}={status}/{reason}");
+        let object = self.until::<K>(name, &what, |object| object.and_then(wanted).is_some()).await;
+        object.as_ref().and_then(wanted).unwrap()
+    }
+
+    pub async fn ready<K: Kind>(&self, name: &str) -> K {
+        self.condition::<K>(name, "Ready", "True", "Ready").await;
+        self.get(name).await
+    }
+
+    /// Every state of the object from now on.
+    pub fn watch<K: Kind>(&self, name: &str) -> impl futures::Stream<Item = K> + Unpin + use<K> {
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let states = watcher(self.all::<K>(), config).applied_objects();
+        states.map_err(|error| panic!("{error}")).filter_map(|object| async { object.ok() }).boxed()
+    }
+}
+
+pub fn conditions_of<K: Serialize>(object: &K) -> Vec<Condition> {
+    let value = serde_json::to_value(object).unwrap();
+    serde_json::from_value(value["status"]["conditions"].clone()).unwrap_or_default()
+}
+
+async fn answer(
+    State(replicas): State<Arc<Replicas>>,
+    Path(tenant): Path<String>,
+    Query(asked): Query<HashMap<String, String>>,
+) -> Result<Json<Value>, StatusCode> {
+    let revision = &asked["revision"];
+    let said = |revision: &str, rejected: Value| json!({"tenant": tenant, "revision": revision, "loadedAt": "2026-01-01T00:00:00Z", "rejected": rejected});
+    if replicas.deaf.lock().contains(&tenant) {
+        return Err(StatusCode::NOT_FOUND);
+    }
+    if replicas.refusing.lock().contains(&tenant) {
+        let rejected = json!({"revision": revision, "error": "a field is new to me"});
+        return Ok(Json(said("0000000000000000", rejected)));
+    }
+    Ok(Json(said(revision, Value::Null)))
+}
+
+const PLATFORM: &str = "
+kind: Secret
+metadata: {name: db}
+stringData: {uri: 'postgres://tenantry@db/tenantry'}
+---
+kind: Secret
+metadata: {name: redis}
+stringData: {uri: 'redis://redis'}
+---
+kind: Platform
+metadata: {name: main}
+spec: {postgres: {external: {secretRef: {name: db}}}, redis: {external: {secretRef: {name: redis}}}}
+";
