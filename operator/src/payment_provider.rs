@@ -31,12 +31,8 @@ pub async fn reconcile(provider: Arc<PaymentProvider>, ctx: Arc<Ctx>) -> Result<
     let (namespace, name) = (provider.namespace().unwrap_or_default(), &provider.spec.tenant_ref.name);
     let outcome = ctx.outcomes.get(&namespace, name);
     let tenant = ctx.stores.tenants.get(&namespace, name);
-    let standing = Outcome::standing(
-        outcome.as_deref(),
-        |outcome| &outcome.providers,
-        &provider.metadata,
-        tenant.is_some(),
-    );
+    let standing =
+        Outcome::standing(outcome.as_deref(), |outcome| &outcome.providers, &provider.metadata, tenant.is_some());
     let (before, now) = (ctx.provider_statuses.of(&provider), ctx.now());
     let (mut status, conditions) = status(&provider, &before, &standing, now);
     if let Some(tenant) = &tenant {
@@ -63,14 +59,7 @@ fn status<'a>(
         } else {
             reopen(of::PAYMENT_PROVIDER, &before.conditions, generation, now)
         };
-        return (
-            PaymentProviderStatus {
-                observed_generation: generation,
-                conditions,
-                ..before.clone()
-            },
-            None,
-        );
+        return (PaymentProviderStatus { observed_generation: generation, conditions, ..before.clone() }, None);
     }
     let mut conditions = Conditions::new(of::PAYMENT_PROVIDER, &before.conditions, generation, now);
     judged(&mut conditions, standing, &provider.spec.tenant_ref.name);
@@ -107,10 +96,9 @@ fn credentials(
         return None;
     }
     match &verdict.detail {
-        Some(Origin {
-            secret_name,
-            resource_version,
-        }) if verdict.problems.iter().all(|p| p.condition != RESOLVED_REFS) => {
+        Some(Origin { secret_name, resource_version })
+            if verdict.problems.iter().all(|p| p.condition != RESOLVED_REFS) =>
+        {
             let last_rotated_time = match before {
                 Some(before) if before.secret_name == *secret_name && before.resource_version == *resource_version => {
                     before.last_rotated_time.clone()
@@ -132,9 +120,8 @@ fn credentials(
 fn webhook_url(provider: &PaymentProvider, tenant: &Tenant, platform: Option<&Platform>) -> Option<String> {
     let held = tenant.status.iter().flat_map(|status| &status.hostnames).next();
     let hostname = held.or_else(|| tenant.spec.hostnames.first())?;
-    let plain = platform
-        .and_then(|platform| platform.spec.ingress.as_ref())
-        .is_some_and(|ingress| ingress.tls.is_none());
+    let plain =
+        platform.and_then(|platform| platform.spec.ingress.as_ref()).is_some_and(|ingress| ingress.tls.is_none());
     let scheme = if plain { "http" } else { "https" };
     match provider.spec.kind {
         ProviderType::Stripe => Some(format!("{scheme}://{hostname}/api/v1/payments/webhook")),

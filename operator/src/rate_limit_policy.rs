@@ -50,11 +50,7 @@ pub async fn reconcile(policy: Arc<RateLimitPolicy>, ctx: Arc<Ctx>) -> Result<Ac
     if ctx.policy_statuses.write(&ctx.client, &policy, &status).await? {
         tell(&ctx, policy.as_ref(), &conditions);
     }
-    Ok(if pending {
-        Action::requeue(LOOK_AGAIN)
-    } else {
-        Action::await_change()
-    })
+    Ok(if pending { Action::requeue(LOOK_AGAIN) } else { Action::await_change() })
 }
 
 enum Standing {
@@ -76,24 +72,17 @@ fn standing(ctx: &Ctx, policy: &RateLimitPolicy) -> Standing {
             None => return Standing::NoTarget,
         },
         TargetKind::Platform => match ctx.stores.platforms.get(&namespace, &target.name) {
-            Some(platform) => (
-                ctx.stores.tenants_of(&platform),
-                Key::Platform(namespace.clone(), target.name.clone()),
-            ),
+            Some(platform) => (ctx.stores.tenants_of(&platform), Key::Platform(namespace.clone(), target.name.clone())),
             None => return Standing::NoTarget,
         },
     };
     let name = policy.name_any();
-    let outcomes = tenants
-        .iter()
-        .map(|tenant| ctx.outcomes.get(&namespace, &tenant.name_any()));
+    let outcomes = tenants.iter().map(|tenant| ctx.outcomes.get(&namespace, &tenant.name_any()));
     let judged: Vec<_> = outcomes
         .map(|outcome| {
             let outcome: Arc<Outcome> = outcome?;
-            let verdict = outcome
-                .policies
-                .get(&name)
-                .filter(|verdict| verdict.generation == policy.metadata.generation)?;
+            let verdict =
+                outcome.policies.get(&name).filter(|verdict| verdict.generation == policy.metadata.generation)?;
             Some((verdict.clone(), outcome.serving.clone()))
         })
         .collect();
@@ -106,17 +95,10 @@ fn standing(ctx: &Ctx, policy: &RateLimitPolicy) -> Standing {
             let mut rivals = ctx.stores.rate_limit_policies.find(&rivals);
             rivals.retain(|rival| rival.metadata.deletion_timestamp.is_none());
             let part = limits(rivals.iter().map(AsRef::as_ref), &[], &BTreeSet::new());
-            part.verdicts
-                .get(&name)
-                .map(|verdict| verdict.problems.clone())
-                .unwrap_or_default()
+            part.verdicts.get(&name).map(|verdict| verdict.problems.clone()).unwrap_or_default()
         }
     };
-    Standing::Judged {
-        problems,
-        tenants,
-        pending,
-    }
+    Standing::Judged { problems, tenants, pending }
 }
 
 fn status<'a>(
@@ -139,47 +121,30 @@ fn status<'a>(
             conditions.set(PROGRAMMED, State::False, reasons::TARGET_NOT_FOUND, message);
         }
         // The verdict on this generation is on its way; until then only the generation is known to be new.
-        Standing::Judged {
-            tenants, pending: true, ..
-        } if tenants.is_empty() => {
+        Standing::Judged { tenants, pending: true, .. } if tenants.is_empty() => {
             let fresh = before.observed_generation != generation || before.conditions.is_empty();
             let list = if fresh {
                 reopen(of::RATE_LIMIT_POLICY, &before.conditions, generation, now)
             } else {
                 before.conditions.clone()
             };
-            let status = RateLimitPolicyStatus {
-                observed_generation: generation,
-                conditions: list,
-                ..before.clone()
-            };
+            let status = RateLimitPolicyStatus { observed_generation: generation, conditions: list, ..before.clone() };
             return (status, Conditions::new(&[], &[], generation, now));
         }
-        Standing::Judged {
-            problems,
-            tenants,
-            pending,
-        } => {
+        Standing::Judged { problems, tenants, pending } => {
             verdict(
                 &mut conditions,
                 ACCEPTED,
                 &problems,
                 (reasons::ACCEPTED, "the limits are laid over those of other policies"),
             );
-            for displaced in tenants
-                .iter()
-                .filter_map(|(verdict, _)| verdict.detail.displaced.as_ref())
-            {
+            for displaced in tenants.iter().filter_map(|(verdict, _)| verdict.detail.displaced.as_ref()) {
                 overridden
                     .entry(displaced.by.clone())
                     .or_insert_with(BTreeSet::new)
                     .extend(displaced.limits.iter().cloned());
             }
-            effective = tenants
-                .iter()
-                .map(|(verdict, _)| verdict.detail.limits)
-                .max()
-                .unwrap_or_default();
+            effective = tenants.iter().map(|(verdict, _)| verdict.detail.limits).max().unwrap_or_default();
             served(&mut conditions, &problems, &tenants, pending, &overridden);
         }
     }
@@ -191,10 +156,7 @@ fn status<'a>(
         overridden_by: overridden
             .into_iter()
             .take(OVERRIDERS)
-            .map(|(name, limits)| OverriddenBy {
-                name,
-                limits: limits.into_iter().collect(),
-            })
+            .map(|(name, limits)| OverriddenBy { name, limits: limits.into_iter().collect() })
             .collect(),
         ancestors: vec![PolicyAncestor {
             ancestor_ref: target.clone(),
@@ -218,9 +180,8 @@ fn served(
     pending: bool,
     overridden: &BTreeMap<String, BTreeSet<String>>,
 ) {
-    let behind = tenants
-        .iter()
-        .find(|(_, serving)| serving.as_ref().is_none_or(|serving| !serving.loaded.everywhere()));
+    let behind =
+        tenants.iter().find(|(_, serving)| serving.as_ref().is_none_or(|serving| !serving.loaded.everywhere()));
     match (problems.first(), behind, tenants) {
         (Some(problem), _, _) => {
             let included = tenants.iter().any(|(verdict, _)| verdict.included);
@@ -232,20 +193,10 @@ fn served(
             conditions.set(PROGRAMMED, State::False, problem.reason, message);
         }
         (None, None, []) => {
-            conditions.set(
-                PROGRAMMED,
-                State::True,
-                reasons::PROGRAMMED,
-                "there is no Tenant yet that it limits",
-            );
+            conditions.set(PROGRAMMED, State::True, reasons::PROGRAMMED, "there is no Tenant yet that it limits");
         }
         (None, None, _) if pending => {
-            conditions.set(
-                PROGRAMMED,
-                State::False,
-                reasons::PARTIALLY_PROGRAMMED,
-                "not every Tenant has it yet",
-            );
+            conditions.set(PROGRAMMED, State::False, reasons::PARTIALLY_PROGRAMMED, "not every Tenant has it yet");
         }
         (None, None, all) if all.iter().all(|(verdict, _)| verdict.detail.limits == 0) => {
             let by: Vec<_> = overridden.keys().map(|name| format!("{name:?}")).collect();
@@ -254,10 +205,7 @@ fn served(
         }
         (None, None, [(_, serving)]) => programmed(conditions, serving.as_ref()),
         (None, None, all) => {
-            let message = format!(
-                "every ready replica serves it to the {} Tenants that it limits",
-                all.len()
-            );
+            let message = format!("every ready replica serves it to the {} Tenants that it limits", all.len());
             conditions.set(PROGRAMMED, State::True, reasons::PROGRAMMED, message);
         }
         (None, Some((_, serving)), [_]) => programmed(conditions, serving.as_ref()),

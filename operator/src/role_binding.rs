@@ -28,12 +28,7 @@ pub async fn reconcile(binding: Arc<RoleBinding>, ctx: Arc<Ctx>) -> Result<Actio
     let (namespace, tenant) = (binding.namespace().unwrap_or_default(), &binding.spec.tenant_ref.name);
     let outcome = ctx.outcomes.get(&namespace, tenant);
     let exists = ctx.stores.tenants.get(&namespace, tenant).is_some();
-    let standing = Outcome::standing(
-        outcome.as_deref(),
-        |outcome| &outcome.bindings,
-        &binding.metadata,
-        exists,
-    );
+    let standing = Outcome::standing(outcome.as_deref(), |outcome| &outcome.bindings, &binding.metadata, exists);
     let (before, now) = (ctx.binding_statuses.of(&binding), ctx.now());
     let (status, conditions) = status(&binding, &before, &standing, now);
     if ctx.binding_statuses.write(&ctx.client, &binding, &status).await?
@@ -58,14 +53,7 @@ fn status<'a>(
         } else {
             reopen(of::ROLE_BINDING, &before.conditions, generation, now)
         };
-        return (
-            RoleBindingStatus {
-                observed_generation: generation,
-                conditions,
-                ..before.clone()
-            },
-            None,
-        );
+        return (RoleBindingStatus { observed_generation: generation, conditions, ..before.clone() }, None);
     }
     let mut conditions = Conditions::new(of::ROLE_BINDING, &before.conditions, generation, now);
     judged(&mut conditions, standing, &binding.spec.tenant_ref.name);
@@ -77,33 +65,16 @@ fn status<'a>(
             conditions.set(PROGRAMMED, State::False, reasons::EXPIRED, message);
         }
         Some(at) => {
-            conditions.set(
-                EXPIRED,
-                State::False,
-                reasons::NOT_EXPIRED,
-                format!("the role counts until {}", at.0),
-            );
+            conditions.set(EXPIRED, State::False, reasons::NOT_EXPIRED, format!("the role counts until {}", at.0));
         }
         None => {
-            conditions.set(
-                EXPIRED,
-                State::False,
-                reasons::NOT_EXPIRED,
-                "the role counts until the binding is deleted",
-            );
+            conditions.set(EXPIRED, State::False, reasons::NOT_EXPIRED, "the role counts until the binding is deleted");
         }
     }
     roll_up(&mut conditions, &[ACCEPTED, RESOLVED_REFS, PROGRAMMED]);
     let included = matches!(standing, Standing::Judged { verdict, .. } if verdict.included) && !expired;
-    let subjects = if included {
-        u32::try_from(binding.spec.subjects.len()).unwrap_or(u32::MAX)
-    } else {
-        0
-    };
-    let status = RoleBindingStatus {
-        observed_generation: generation,
-        subjects,
-        conditions: conditions.clone().into_vec(),
-    };
+    let subjects = if included { u32::try_from(binding.spec.subjects.len()).unwrap_or(u32::MAX) } else { 0 };
+    let status =
+        RoleBindingStatus { observed_generation: generation, subjects, conditions: conditions.clone().into_vec() };
     (status, Some(conditions))
 }
