@@ -109,8 +109,8 @@ pub struct Limit {
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub rates: Vec<Rate>,
 
-    /// `SlidingWindow` weighs the window before in; `FixedWindow` starts anew at each window; `TokenBucket` refills
-    /// evenly and lets `burst` through at once.
+    /// `SlidingWindow` lets no span of one window hold more than the limit; `FixedWindow` begins with the first request
+    /// and gives all back at its end; `TokenBucket` refills evenly and lets `burst` through at once.
     #[serde(default)]
     pub algorithm: Algorithm,
 
