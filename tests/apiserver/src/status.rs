@@ -87,6 +87,10 @@ impl Status {
         Self::new(413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728")
     }
 
+    pub fn too_large_for_etcd() -> Self {
+        Self::new(500, "", "etcdserver: request is too large")
+    }
+
     pub fn already_exists(group: &str, plural: &str, name: &str) -> Self {
         let message = format!("{} \"{name}\" already exists", qualified(plural, group));
         Self::new(409, "AlreadyExists", message).about(group, plural, name)

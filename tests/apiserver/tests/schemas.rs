@@ -171,7 +171,10 @@ async fn a_definition_that_is_not_structural_is_refused() {
     };
     let schema = "/spec/versions/0/schema/openAPIV3Schema";
     let at = |body: &mut Value, path: &str, value: Value| *body.pointer_mut(path).unwrap() = value;
-    let cases: [(Value, &str); 8] = [
+    let rule = |body: &mut Value, rule: &str| {
+        at(body, &format!("{schema}/properties/spec/x-kubernetes-validations/0/rule"), json!(rule));
+    };
+    let cases: [(Value, &str); 11] = [
         (with(&|body| at(body, "/metadata/name", json!("other.example.com"))), "metadata.name: Invalid value"),
         (with(&|body| at(body, &format!("{schema}/type"), json!("string"))), "must be object at the root"),
         (
@@ -200,6 +203,9 @@ async fn a_definition_that_is_not_structural_is_refused() {
             with(&|body| at(body, &format!("{schema}/properties/spec/properties/ports/items/required"), json!([]))),
             "it must have a default or be a required property",
         ),
+        (with(&|body| rule(body, "self.colour == 'red'")), "undefined field 'colour'"),
+        (with(&|body| rule(body, "self.ports.all(port, port.number > 0)")), "undefined field 'number'"),
+        (with(&|body| rule(body, "object.color == 'red'")), "undeclared reference to 'object'"),
     ];
     for (body, expected) in cases {
         let (code, status) = world.post(DEFINITIONS, body).await;

@@ -40,14 +40,19 @@ pub struct Wire {
 
 /// The limit of a request's body on a real server.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
+/// What etcd takes at once.
+const ETCD_LIMIT: usize = 1536 * 1024;
 
 pub fn router(api: Arc<Api>, stop: CancellationToken, bookmark_interval: Duration) -> Router {
     Router::new().fallback(handle).layer(DefaultBodyLimit::disable()).with_state(Wire { api, stop, bookmark_interval })
 }
 
 async fn handle(State(wire): State<Wire>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let answer =
-        if body.len() > BODY_LIMIT { Err(Status::too_large()) } else { route(&wire, &method, &uri, &headers, &body) };
+    let answer = match body.len() {
+        size if size > BODY_LIMIT => Err(Status::too_large()),
+        size if size > ETCD_LIMIT => Err(Status::too_large_for_etcd()),
+        _ => route(&wire, &method, &uri, &headers, &body),
+    };
     let status = answer.as_ref().map_or_else(|error| error.code, |response| response.status().as_u16());
     tracing::debug!(%method, %uri, status, "request");
     answer.unwrap_or_else(|error| response::status(&error))

@@ -7,6 +7,7 @@
 pub mod cel;
 mod compile;
 pub mod default;
+pub mod fields;
 pub mod prune;
 pub mod validate;
 
