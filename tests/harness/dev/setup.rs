@@ -28,6 +28,12 @@ pub const PYTHON: Need = Need {
     packages: &["python3-venv"],
     present: || find_program("python3", &[]).is_some(),
 };
+pub const WRK: Need = Need { what: "wrk", packages: &["wrk"], present: || find_program("wrk", &[]).is_some() };
+pub const NPM: Need = Need {
+    what: "Node.js with npm",
+    packages: &["npm"],
+    present: || find_program("npm", &[]).is_some() && find_program("node", &[]).is_some(),
+};
 
 /// Makes them present, or says exactly what to do.
 pub async fn ensure(needs: &[Need]) -> Result<()> {
