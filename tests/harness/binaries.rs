@@ -44,7 +44,7 @@ impl Binaries {
 async fn cargo_build(folder: &Path) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--package", "operator", "--package", "api-server", "--bins"]).current_dir(repository());
+    command.args(["build", "--workspace", "--bins"]).current_dir(repository());
     command.arg("--target-dir").arg(folder.parent().context("a target folder has a parent")?);
     if folder.ends_with("release") {
         command.arg("--release");

@@ -30,6 +30,7 @@ pub async fn run() -> Result<()> {
     step("formatting", run::pass(run::cargo("fmt --all --check")).await);
     step("dependency policy", dependencies().await);
     step("lints", run::pass(run::cargo("clippy --workspace --all-targets --quiet -- --deny warnings")).await);
+    step("everything builds", generate::build().await);
     step("CRDs and examples are current", generate::definitions(Mode::Check).await);
     step("prepared queries are current", generate::queries(Mode::Check).await);
     step("OpenAPI document is current", generate::openapi(Mode::Check).await);

@@ -25,21 +25,29 @@ pub enum Mode {
 
 pub async fn run(mode: Mode) -> Result<()> {
     // In the order of dependence: the API compiles with its prepared queries, the chart holds copies of the CRDs.
-    definitions(mode).await?;
     queries(mode).await?;
+    build().await?;
+    definitions(mode).await?;
     openapi(mode).await?;
     chart(mode).await
 }
 
-/// CRDs and examples, from the Rust types.
-pub async fn definitions(mode: Mode) -> Result<()> {
-    let flag = if mode == Mode::Check { "--check" } else { "" };
-    run::pass(run::cargo(&format!("run --quiet --package crds --bin crdgen -- {flag}"))).await
+/// Everything at once: with one choice of packages there is one choice of their dependencies' features.
+pub async fn build() -> Result<()> {
+    run::pass(run::cargo("build --workspace --all-targets")).await
 }
 
-/// The OpenAPI document, from the routes.
+/// CRDs and examples, from the Rust types. Needs [`build`].
+pub async fn definitions(mode: Mode) -> Result<()> {
+    let mut command = run::program(target_folder()?.join("crdgen"));
+    if mode == Mode::Check {
+        command.arg("--check");
+    }
+    run::pass(command).await
+}
+
+/// The OpenAPI document, from the routes. Needs [`build`].
 pub async fn openapi(mode: Mode) -> Result<()> {
-    run::pass(run::cargo("build --quiet --package api-server --bin tenantry-api")).await?;
     let mut command = run::program(target_folder()?.join("tenantry-api"));
     command.arg("openapi");
     let document = run::output(command).await?;
@@ -71,7 +79,7 @@ pub async fn queries(mode: Mode) -> Result<()> {
     // The macros write while they are expanded, so the crate must be compiled anew.
     let lib = fs::File::options().append(true).open(package.join("src/lib.rs"))?;
     lib.set_modified(std::time::SystemTime::now())?;
-    let mut compile = run::cargo("check --quiet --package api-server --all-targets");
+    let mut compile = run::cargo("check --quiet --workspace --all-targets");
     compile.env("SQLX_OFFLINE", "false").env("DATABASE_URL", url.as_str()).env("SQLX_OFFLINE_DIR", &fresh);
     let compiled = run::pass(compile).await;
     postgres.stop().await?;

@@ -9,7 +9,7 @@ use harness::{
     workdir::Workdir,
 };
 
-use super::{run, setup};
+use super::{generate, run, setup};
 
 /// Run every test: pure, room, control plane, journeys, chart. Sets the machine up first. Fails where a part could not start.
 #[derive(Args)]
@@ -35,11 +35,9 @@ impl Test {
 
         let mut counts = Counts::default();
         let mut troubles = Vec::new();
-        // One after the other: a test binary finds the programs of the first two steps, and does not wait for Cargo.
-        for arguments in ["test --workspace --no-run", "build --workspace --bins"] {
-            if let Err(error) = run::pass(run::cargo(arguments)).await {
-                troubles.push(format!("{error:#}"));
-            }
+        // The programs too, before the first test wants to start one.
+        if let Err(error) = generate::build().await {
+            troubles.push(format!("{error:#}"));
         }
         if troubles.is_empty() {
             let mut tests = run::cargo("test --workspace --no-fail-fast --");
