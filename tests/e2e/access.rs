@@ -34,7 +34,8 @@ async fn a_revoked_role_is_refused_at_the_next_request() -> Result<()> {
         kubectl.run("delete rolebindings.tenantry.dev acme-support").await?;
         harness::wait::until("every replica to have heard of it", async || {
             let tenant = platform.objects.get("tenant/acme").await?;
-            let programmed = tenant["status"]["conditions"].to_string().contains(r#""status":"True","type":"Programmed""#);
+            let programmed =
+                tenant["status"]["conditions"].to_string().contains(r#""status":"True","type":"Programmed""#);
             Ok((programmed && tenant["status"]["config"]["revision"] != before).then_some(()))
         })
         .await?;

@@ -28,7 +28,8 @@ async fn two_tenants_cannot_see_each_other() -> Result<()> {
 
         // Ids: not yours and not there are one answer.
         let foreign = other_alice.get(&format!("/payments/{id}")).await?.expect(StatusCode::NOT_FOUND)?;
-        let absent = other_alice.get("/payments/0190aaaa-0000-7000-8000-000000000000").await?.expect(StatusCode::NOT_FOUND)?;
+        let absent =
+            other_alice.get("/payments/0190aaaa-0000-7000-8000-000000000000").await?.expect(StatusCode::NOT_FOUND)?;
         ensure!(foreign.body["error"] == absent.body["error"], "{foreign} {absent}");
         other_alice.delete(&format!("/payments/{id}")).await?.expect(StatusCode::NOT_FOUND)?;
         let list = other_alice.get("/payments").await?.expect(StatusCode::OK)?;

@@ -86,17 +86,20 @@ async fn what_somebody_edits_by_hand_is_put_right() -> Result<()> {
         let acme = platform.tenant("acme").await?;
         let kubectl = platform.kubectl()?;
         let good = kubectl.value("configmap/acme-tenant-config", "{.data.tenant\\.json}").await?;
-        let same = async || kubectl.value("configmap/acme-tenant-config", "{.data.tenant\\.json}").await.map_or(Ok(None), |now| Ok((now == good).then_some(())));
+        let same = async || {
+            kubectl
+                .value("configmap/acme-tenant-config", "{.data.tenant\\.json}")
+                .await
+                .map_or(Ok(None), |now| Ok((now == good).then_some(())))
+        };
 
         kubectl.patch("configmap/acme-tenant-config", r#"{"data":{"tenant.json":"{}"}}"#).await?;
         wait::until("the edit to be undone", same).await?;
         kubectl.run("delete configmap acme-tenant-config").await?;
         wait::until("the document to be written again", same).await?;
         kubectl.run("delete service main-api").await?;
-        wait::until("the Service to be made again", async || {
-            Ok(kubectl.run("get service main-api").await.ok())
-        })
-        .await?;
+        wait::until("the Service to be made again", async || Ok(kubectl.run("get service main-api").await.ok()))
+            .await?;
         wait::until("the ingress to reach it", async || Ok(acme.user("alice").registers().await.ok())).await?;
         Ok(())
     })

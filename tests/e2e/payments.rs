@@ -42,7 +42,8 @@ async fn webhook(tenant: &Tenant, payload: &str, signature: &str) -> Result<Answ
 
 async fn opens_a_payment(user: &User) -> Result<(String, String)> {
     let payment = user.pays(10, "EUR").await?;
-    let text = |field: &str| payment[field].as_str().map(str::to_owned).with_context(|| format!("no {field} in {payment}"));
+    let text =
+        |field: &str| payment[field].as_str().map(str::to_owned).with_context(|| format!("no {field} in {payment}"));
     let session = text("checkoutUrl")?.rsplit('/').next().unwrap_or_default().to_owned();
     Ok((text("id")?, session))
 }
@@ -119,7 +120,9 @@ async fn a_rotated_provider_key_is_taken_up() -> Result<()> {
         platform.provider.accept_key("sk_test_rotated", None);
         platform.provider.revoke_key("sk_test_acme");
         let kubectl = platform.kubectl()?;
-        kubectl.patch("secret/acme-stripe", &json!({"stringData": {"secret-key": "sk_test_rotated"}}).to_string()).await?;
+        kubectl
+            .patch("secret/acme-stripe", &json!({"stringData": {"secret-key": "sk_test_rotated"}}).to_string())
+            .await?;
         wait::until("the new key to be served", async || {
             let tenant = platform.objects.get("tenant/acme").await?;
             let config = &tenant["status"]["config"];
@@ -130,7 +133,10 @@ async fn a_rotated_provider_key_is_taken_up() -> Result<()> {
         let last = platform.provider.seen().pop().context("the provider was asked")?;
         ensure!(last.key == "sk_test_rotated", "{last:?}");
         let credentials = platform.objects.get("paymentprovider/acme-stripe").await?["status"]["credentials"].clone();
-        ensure!(credentials["secretName"] == "acme-stripe" && !credentials.to_string().contains("sk_test"), "{credentials}");
+        ensure!(
+            credentials["secretName"] == "acme-stripe" && !credentials.to_string().contains("sk_test"),
+            "{credentials}"
+        );
         Ok(())
     })
     .await

@@ -10,14 +10,22 @@ async fn a_bad_spec_is_refused_by_kubectl_with_a_sentence() -> Result<()> {
     Platform::run(async |platform| {
         platform.tenant("acme").await?;
         let kubectl = platform.kubectl()?;
-        let of = |kind: &str, spec: &str| format!("apiVersion: tenantry.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: bad}}\nspec: {spec}\n");
+        let of = |kind: &str, spec: &str| {
+            format!("apiVersion: tenantry.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: bad}}\nspec: {spec}\n")
+        };
         let cases = [
             (of("Tenant", "{hostnames: [API.acme.example]}"), "spec.hostnames[0]"),
             (of("Tenant", "{isolation: {database: Shared}}"), "Unsupported value: \"Shared\""),
             (of("Tenant", "{hostname: acme.example}"), "unknown field \"spec.hostname\""),
-            (of("RateLimitPolicy", "{targetRef: {kind: Tenant, name: acme}}"), "exactly one of limits, defaults and overrides"),
             (
-                of("RateLimitPolicy", "{targetRef: {kind: Tenant, name: acme}, limits: {a: {rates: [{limit: 0, window: 1m}]}}}"),
+                of("RateLimitPolicy", "{targetRef: {kind: Tenant, name: acme}}"),
+                "exactly one of limits, defaults and overrides",
+            ),
+            (
+                of(
+                    "RateLimitPolicy",
+                    "{targetRef: {kind: Tenant, name: acme}, limits: {a: {rates: [{limit: 0, window: 1m}]}}}",
+                ),
                 "spec.limits.a.rates[0].limit",
             ),
             (of("PaymentProvider", "{tenantRef: {name: acme}, type: Stripe, mode: Test}"), "stripe"),
@@ -29,7 +37,8 @@ async fn a_bad_spec_is_refused_by_kubectl_with_a_sentence() -> Result<()> {
         }
         // What may not change, does not.
         let moved = r#"{"spec":{"tenantRef":{"name":"globex"}}}"#;
-        let refused = kubectl.attempt(&["patch", "paymentprovider/acme-stripe", "--type=merge", "-p", moved], "").await?;
+        let refused =
+            kubectl.attempt(&["patch", "paymentprovider/acme-stripe", "--type=merge", "-p", moved], "").await?;
         ensure!(!refused.success && refused.stderr.contains("immutable"), "{}", refused.stderr);
         platform.objects.until("tenant/acme", "Ready", "True").await?;
         Ok(())

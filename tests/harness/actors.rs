@@ -16,7 +16,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::{Platform, objects::secret, platform::PLATFORM, provider::Endpoint};
+use crate::{Platform, objects::secret, platform::PLATFORM, provider::Endpoint, wait};
 
 /// A tenant from the outside: its hostname.
 #[derive(Debug, Clone)]
@@ -58,6 +58,10 @@ impl Tenant {
         objects.until(&format!("tenant/{name}"), "Ready", "True").await?;
 
         let tenant = Self::at(platform.ingress.address, name, &hostname)?;
+        wait::until("the ingress to route the hostname", async || {
+            Ok((tenant.get("//health").await?.status == StatusCode::OK).then_some(()))
+        })
+        .await?;
         let endpoint = tenant.webhook_endpoint(&applied, &signing_secret)?;
         platform.provider.accept_key(&key, Some(endpoint));
         Ok(tenant)

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 /// A program about to be started.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "a launch that is not started does nothing"]
 pub struct Launch {
     name: String,

@@ -16,7 +16,7 @@ use super::{
     template::{self, Sources},
     volumes::{self, Mounts},
 };
-use crate::process::{Process, Signal};
+use crate::process::{Launch, Process, Signal};
 
 /// Of restarts after a crash, as the kubelet's, on a developer's scale.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -103,9 +103,10 @@ impl Life {
         let name = &container.name;
         let mounts = Mounts::new(container, &volumes::folder(&self.settings, &self.pod));
         let mut backoff = FIRST_BACKOFF;
+        let mut known = None;
         loop {
             let process = loop {
-                match self.launch(container, sources, &mounts).await {
+                match self.launch(container, sources, &mounts, &mut known).await {
                     Ok(process) => break process,
                     Err(error) => self.not_yet(error).await?,
                 }
@@ -134,8 +135,21 @@ impl Life {
         }
     }
 
-    async fn launch(&self, container: &Container, sources: &Sources<'_>, mounts: &Mounts) -> Result<Process> {
-        template::launch(&self.pod, container, sources, mounts).await?.start().await
+    /// Resolved anew each time; where that fails (the control plane is down), as it was resolved last. The kubelet, too,
+    /// restarts containers from what it knows.
+    async fn launch(
+        &self,
+        container: &Container,
+        sources: &Sources<'_>,
+        mounts: &Mounts,
+        known: &mut Option<Launch>,
+    ) -> Result<Process> {
+        let launch = match (template::launch(&self.pod, container, sources, mounts).await, &*known) {
+            (Ok(launch), _) => launch,
+            (Err(_), Some(known)) => known.clone(),
+            (Err(error), None) => return Err(error),
+        };
+        known.insert(launch).clone().start().await
     }
 
     /// From start to exit, by itself, by a failed probe or by the pod's end.
