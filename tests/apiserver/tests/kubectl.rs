@@ -113,6 +113,9 @@ async fn a_bad_object_is_refused_with_a_sentence() {
     let (success, text) =
         shell.run("apply -f -", &widget("a", json!({ "color": "blue", "colour": "red" })).to_string()).await;
     assert!(!success && text.contains("strict decoding error: unknown field \"spec.colour\""), "{text}");
+    let stranger = json!({ "apiVersion": "none.example.com/v1", "kind": "Stranger", "metadata": { "name": "a" } });
+    let (success, text) = shell.run("apply -f -", &stranger.to_string()).await;
+    assert!(!success && text.contains("no matches for kind \"Stranger\" in version \"none.example.com/v1\""), "{text}");
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ fn route(wire: &Wire, method: &Method, uri: &Uri, headers: &HeaderMap, body: &By
     match path[..] {
         ["livez" | "readyz" | "healthz", ..] => return Ok(response::text("ok")),
         ["version"] => return Ok(response::json(&discovery::version())),
+        ["openapi", "v2"] => return Ok(openapi::v2()),
         ["openapi", "v3", ref rest @ ..] => return openapi::v3(&wire.api, rest),
         [] => {
             return Ok(response::json(

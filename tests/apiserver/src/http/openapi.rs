@@ -15,6 +15,13 @@ use crate::{
     status::{Result, Status},
 };
 
+/// The older document, which knows nothing here: kubectl asks for it last, about kinds that nobody knows. It reads protobuf
+/// only, and these are the version, the title and no paths.
+pub fn v2() -> Response {
+    const DOCUMENT: &[u8] = b"\x0a\x032.0\x12\x11\x0a\x0aKubernetes\x12\x03v36\x42\x00";
+    response::bytes(200, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", DOCUMENT)
+}
+
 pub fn v3(api: &Api, path: &[&str]) -> Result<Response> {
     let kinds = api.registry.kinds();
     match path {
