@@ -133,7 +133,8 @@ impl World {
             ensure!(answer["revision"] == revision, "{url} answers {answer} and not {revision}");
             Ok(arrived)
         }));
-        let written = self.document.until(|d| d.annotations().get(names::ANNOTATION_REVISION).is_some_and(|r| r == revision));
+        let written =
+            self.document.until(|d| d.annotations().get(names::ANNOTATION_REVISION).is_some_and(|r| r == revision));
         let programmed = self.tenant.until(|tenant| {
             let config = tenant.status.as_ref().and_then(|status| status.config.as_ref());
             let everywhere = config.is_some_and(|c| c.revision == revision && c.loaded_replicas == c.ready_replicas);
