@@ -4,6 +4,7 @@
 //! all of them; a folder that was being filled is not mistaken for the whole.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -41,11 +42,20 @@ impl Cache {
         }
     }
 
-    /// Keeps exactly these.
-    pub fn replace(&self, all: &[Found]) -> io::Result<()> {
+    /// One tenant's document, if there is one that can be read.
+    pub fn get(&self, tenant: &str) -> Option<Found> {
+        let text = fs::read_to_string(self.0.join(format!("{tenant}.json"))).ok()?;
+        Some(Found { tenant: tenant.to_owned(), revision: None, text })
+    }
+
+    /// Keeps exactly these, and what there is of tenants whose newest document was `refused`.
+    pub fn replace(&self, all: &[Found], refused: &HashSet<String>) -> io::Result<()> {
         fs::create_dir_all(&self.0)?;
-        for stale in read_folder(&self.0)?.iter().filter(|old| all.iter().all(|new| new.tenant != old.tenant)) {
-            self.forget(&stale.tenant)?;
+        let wanted: HashSet<&str> = all.iter().map(|found| found.tenant.as_str()).collect();
+        for stale in read_folder(&self.0)? {
+            if !wanted.contains(stale.tenant.as_str()) && !refused.contains(&stale.tenant) {
+                self.forget(&stale.tenant)?;
+            }
         }
         for found in all {
             self.keep(found)?;
@@ -97,9 +107,12 @@ mod tests {
         let cache = Cache::new(folder.path());
         cache.keep(&found("acme", "{}")).unwrap();
         assert_eq!(names(&cache), None);
-        cache.replace(&[found("acme", "{}"), found("beta", "{}")]).unwrap();
+        cache.replace(&[found("acme", "{}"), found("beta", "{}")], &HashSet::new()).unwrap();
         assert_eq!(names(&cache), Some(vec!["acme".into(), "beta".into()]));
-        cache.replace(&[found("beta", "{}")]).unwrap();
+        cache.replace(&[found("beta", "{}")], &HashSet::from(["acme".into()])).unwrap();
+        assert_eq!(names(&cache), Some(vec!["acme".into(), "beta".into()]));
+        cache.replace(&[found("beta", "{}")], &HashSet::new()).unwrap();
+        assert_eq!(names(&cache), Some(vec!["beta".into()]));
         cache.forget("beta").unwrap();
         cache.forget("beta").unwrap();
         assert_eq!(names(&cache), Some(vec![]));

@@ -40,10 +40,13 @@ pub async fn run(app: App, client: Client, namespace: &str, platform: &str, cach
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => listed.extend(found(object)),
             Ok(Event::InitDone) => {
-                let all = std::mem::take(&mut listed);
-                tracing::info!(tenants = all.len(), "complete set of tenants loaded");
-                app.tenants.replace(&all);
-                store(&cache, move |cache| cache.replace(&all)).await;
+                let mut all = std::mem::take(&mut listed);
+                let refused = app.tenants.replace(&all);
+                tracing::info!(tenants = all.len(), refused = refused.len(), "complete set of tenants loaded");
+                for bad in all.extract_if(.., |found| refused.contains(&found.tenant)) {
+                    fall_back(&app, &cache, &bad);
+                }
+                store(&cache, move |cache| cache.replace(&all, &refused)).await;
             }
             Ok(Event::Apply(object)) => {
                 if let Some(found) = found(object)
@@ -81,6 +84,17 @@ pub async fn start_from_cache(app: &App, cache: &Cache) {
         Ok(Ok(None)) => tracing::warn!("no complete set of documents on disk either"),
         Ok(Err(error)) => tracing::error!(%error, "TENANTRY_CACHE_DIR cannot be read"),
         Err(error) => tracing::error!(%error, "the documents on disk could not be read"),
+    }
+}
+
+/// A tenant whose document is bad at the start goes on with its last good one, if the disk has it.
+fn fall_back(app: &App, cache: &Cache, bad: &Found) {
+    if app.tenants.by_name(&bad.tenant).is_none()
+        && let Some(last_good) = cache.get(&bad.tenant)
+        && app.tenants.apply(&last_good)
+    {
+        tracing::warn!(tenant = bad.tenant, "serving the last good document on disk");
+        app.tenants.apply(bad);
     }
 }
 

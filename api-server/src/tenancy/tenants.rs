@@ -103,19 +103,19 @@ impl Tenants {
         self.change(|index| index.remove(tenant));
     }
 
-    /// Takes in a complete set: a tenant that is not in it is forgotten. From now on the process may be ready.
-    pub fn replace(&self, all: &[Found]) {
-        self.change(|index| {
+    /// Takes in a complete set: a tenant that is not in it is forgotten. From now on the process may be ready. Gives the
+    /// tenants whose documents were refused.
+    pub fn replace(&self, all: &[Found]) -> HashSet<String> {
+        let refused = self.change(|index| {
             let names: HashSet<&str> = all.iter().map(|found| found.tenant.as_str()).collect();
             let gone: Vec<_> = index.by_name.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
             for name in gone {
                 index.remove(&name);
             }
-            for found in all {
-                self.take_in(index, found);
-            }
+            all.iter().filter(|found| !self.take_in(index, found)).map(|found| found.tenant.clone()).collect()
         });
         self.complete.send_replace(true);
+        refused
     }
 
     /// Whether a complete set has arrived.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use contract::{Hostname, codec, tenant::TenantState};
 use http::StatusCode;
@@ -146,7 +146,7 @@ async fn a_start_without_the_control_plane_serves_the_last_good_documents() {
     let cache = Cache::new(folder.path());
     start_from_cache(&app.app, &cache).await;
     assert!(!app.app.tenants.is_complete());
-    cache.replace(&[found(&app.tenant("acme"))]).unwrap();
+    cache.replace(&[found(&app.tenant("acme"))], &HashSet::new()).unwrap();
     start_from_cache(&app.app, &cache).await;
     assert!(app.app.tenants.is_complete());
     assert_eq!(holder(&app, "acme.test").as_deref(), Some("acme"));
@@ -244,4 +244,31 @@ async fn documents_are_followed_as_they_come_change_and_go() {
     assert!(app.app.tenants.by_name("acme").unwrap().is_suspended());
     assert_eq!((holder(&app, "beta.test").as_deref(), app.app.tenants.by_name("gone").is_none()), (Some("beta"), true));
     assert_eq!(app.app.metrics.config_source_up.get(), 1);
+}
+
+#[tokio::test]
+async fn a_start_with_a_bad_document_serves_the_last_good_one_on_disk_and_keeps_it() {
+    let (app, folder) = (TestApp::empty().await, tempfile::tempdir().unwrap());
+    let (cache, good) = (Cache::new(folder.path()), found(&app.tenant("acme")));
+    cache.replace(std::slice::from_ref(&good), &HashSet::new()).unwrap();
+    let mut bad = config_map(&app.tenant("acme"), 1);
+    bad["metadata"]["annotations"]["tenantry.dev/revision"] = "1111111111111111".into();
+    bad["data"]["tenant.json"] = "{}".into();
+    let list = json!({
+        "apiVersion": "v1", "kind": "ConfigMapList", "metadata": { "resourceVersion": "5" },
+        "items": [bad, config_map(&app.tenant("beta"), 2)],
+    });
+    // The end of the list is behind the fallback, so one more event tells that both are done.
+    let watch = vec![json!({ "type": "ADDED", "object": config_map(&app.tenant("gamma"), 6) })];
+    let client = control_plane(list, watch);
+    let following = super::source_kube::run(app.app.clone(), client, "prod", "main", cache.clone());
+    let gamma = found(&app.tenant("gamma")).revision.unwrap();
+    tokio::select! {
+        () = following => panic!("the watch ended"),
+        done = tokio::time::timeout(Duration::from_secs(10), app.app.tenants.settled("gamma", &gamma)) => done.unwrap(),
+    }
+    let report = app.app.tenants.report("acme").unwrap();
+    assert_eq!(report.revision.unwrap().to_string(), good.revision.unwrap());
+    assert!(report.rejected.unwrap().error.contains("contract"));
+    assert_eq!(cache.get("acme").unwrap().text, good.text);
 }
