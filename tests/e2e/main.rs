@@ -8,4 +8,5 @@ mod hot_reload;
 mod isolation;
 mod outage;
 mod payments;
+mod quick_start;
 mod refusals;

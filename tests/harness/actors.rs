@@ -58,13 +58,18 @@ impl Tenant {
         objects.until(&format!("tenant/{name}"), "Ready", "True").await?;
 
         let tenant = Self::at(platform.ingress.address, name, &hostname)?;
-        wait::until("the ingress to route the hostname", async || {
-            Ok((tenant.get("//health").await?.status == StatusCode::OK).then_some(()))
-        })
-        .await?;
+        tenant.is_routed().await?;
         let endpoint = tenant.webhook_endpoint(&applied, &signing_secret)?;
         platform.provider.accept_key(&key, Some(endpoint));
         Ok(tenant)
+    }
+
+    /// Waits until the ingress has heard of the hostname: an Ingress follows its tenants, as on any cluster.
+    pub async fn is_routed(&self) -> Result<()> {
+        wait::until("the ingress to route the hostname", async || {
+            Ok((self.get("//health").await?.status == StatusCode::OK).then_some(()))
+        })
+        .await
     }
 
     /// Where a PaymentProvider says that its events should go, by way of the ingress.

@@ -198,6 +198,7 @@ async fn until_ready(platform: &Platform) -> Result<Tenant> {
         }
     }
     let tenant = Tenant::at(platform.ingress.address, TENANT, HOSTNAME)?;
+    tenant.is_routed().await?;
     platform.provider.accept_key(SECRET_KEY, Some(tenant.webhook_endpoint(&provider, SIGNING_SECRET)?));
     Ok(tenant)
 }
