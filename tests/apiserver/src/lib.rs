@@ -6,7 +6,7 @@
 //! | [`http`] | the wire: routing, discovery, OpenAPI, reads, watches, writes, tables |
 //! | `api` | the life of an object: create, update, patch, apply, delete – one pipeline for every kind |
 //! | `store` | objects, the one revision counter, bounded history, change notice, the log on disk |
-//! | `registry`, `builtin`, `crd` | which kinds there are: the built-in table and the CustomResourceDefinitions |
+//! | `registry`, `builtin`, `crd` | which kinds there are: the built-in table with its defaults and rules, and the CustomResourceDefinitions |
 //! | `schema` | structural schemas: defaults, pruning, validation, CEL; for CRDs and built-in kinds alike |
 //! | `patch` | JSON patch, merge patch, strategic merge patch, server-side apply with field ownership |
 //! | `gc` | what happens later: owners, finalizers of deletion, namespaces, CRDs |
@@ -19,9 +19,9 @@ mod builtin;
 mod clock;
 mod convert;
 mod crd;
-mod defaults;
 mod gc;
 pub mod http;
+mod metadata;
 mod object;
 mod options;
 mod patch;

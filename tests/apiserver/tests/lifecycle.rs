@@ -161,6 +161,11 @@ async fn a_pod_on_a_node_keeps_its_grace_until_the_node_ends_it() {
     assert_eq!(world.delete(&format!("{PODS}/waiting")).await.0, 200);
     assert_eq!(world.get(&format!("{PODS}/waiting")).await.0, 404, "nobody runs it");
     world.post(PODS, pod("running", Some("here"))).await;
+    let (code, status) = world.merge(&format!("{PODS}/running"), json!({ "spec": { "hostname": "other" } })).await;
+    assert_eq!(code, 422);
+    assert!(
+        status["message"].as_str().unwrap().contains("spec: Forbidden: pod updates may not change fields other than")
+    );
     let (_, ending) = world.delete(&format!("{PODS}/running")).await;
     assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 30);
     assert_eq!(world.get(&format!("{PODS}/running")).await.0, 200);

@@ -26,6 +26,8 @@ async fn a_second_start_finds_objects_kinds_and_the_version_counter() {
     assert!(list["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap() >= version);
     let mut events = second.watch(&format!("{CONFIG_MAPS}?resourceVersion={}", version - 1)).await;
     assert_eq!(events.next().await.unwrap()["object"]["code"], 410, "history does not survive a restart");
+    let mut events = second.watch(&format!("/api/v1/secrets?resourceVersion={}", version - 1)).await;
+    assert_eq!(events.next().await.unwrap()["object"]["code"], 410, "nor does that of kinds without objects");
 }
 
 #[tokio::test]

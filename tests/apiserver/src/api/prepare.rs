@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Api, Context, Target};
 use crate::{
-    admission, clock, crd, defaults, object,
+    admission, builtin, clock, crd, metadata, object,
     registry::Kind,
     schema::{default, validate},
     status::{Cause, Result, Status},
@@ -105,15 +105,15 @@ impl Api {
         default::drop_nulls(kind.schema(), new);
         default::apply(kind.schema(), new);
         if !kind.custom {
-            defaults::apply(kind, new, old);
+            builtin::defaults::apply(kind, new, old);
         }
         if let Some(old) = old {
             count(kind, old, new);
         }
-        let mut causes = defaults::metadata(kind, new, old);
+        let mut causes = metadata::validate(kind, new, old);
         causes.extend(validate::validate(kind.schema(), new, old));
         if !kind.custom {
-            causes.extend(defaults::validate(kind, new, old));
+            causes.extend(builtin::rules::validate(kind, new, old));
         }
         if kind.storage == crd::STORAGE && subresource.is_empty() {
             causes.extend(crd::validate(new, old));

@@ -4,10 +4,11 @@
 //! changes; a watcher holds nothing but the revision it has seen and reads on from the history when told that it grew,
 //! so a slow one costs no memory and a late one learns that it is late (`410 Gone`).
 
+mod log;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    io,
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -17,11 +18,11 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::object;
+use log::Log;
 
 /// `(namespace, name)`; the namespace is empty for cluster-scoped objects. The order of lists.
 pub type Key = (String, String);
@@ -117,28 +118,22 @@ pub struct Page {
 pub struct Store {
     collections: RwLock<HashMap<Arc<str>, Arc<Collection>>>,
     revision: AtomicU64,
+    /// The revision at which this process began: of what was before, there is no history.
+    begin: u64,
     /// Held while a write is numbered, so that revisions and history have the same order.
-    log: Mutex<Option<File>>,
+    log: Mutex<Option<Log>>,
     history: usize,
     changes: mpsc::UnboundedSender<Change>,
-}
-
-/// A line of the log.
-#[derive(Serialize, Deserialize)]
-struct Line<'a> {
-    r: u64,
-    s: std::borrow::Cow<'a, str>,
-    k: std::borrow::Cow<'a, Key>,
-    v: std::borrow::Cow<'a, Value>,
 }
 
 impl Store {
     /// Opens a store, with what `data` holds if it is given.
     pub fn open(data: Option<&Path>, history: usize) -> io::Result<(Self, mpsc::UnboundedReceiver<Change>)> {
         let (changes, receiver) = mpsc::unbounded_channel();
-        let store = Self {
+        let mut store = Self {
             collections: RwLock::default(),
             revision: AtomicU64::new(1),
+            begin: 0,
             log: Mutex::new(None),
             history,
             changes,
@@ -146,58 +141,33 @@ impl Store {
         if let Some(directory) = data {
             std::fs::create_dir_all(directory)?;
             let path = directory.join("objects.jsonl");
-            store.load(&path)?;
-            store.rewrite(&path)?;
-            *store.log.lock() = Some(OpenOptions::new().append(true).open(&path)?);
+            store.begin = log::read(&path, |revision, storage, key, value| {
+                let collection = store.collection(storage);
+                let mut state = collection.state.write();
+                match value {
+                    Some(value) => state.objects.insert(key.into(), Entry::new(value, revision)),
+                    None => state.objects.remove(&key),
+                };
+            })?;
+            for collection in store.collections.get_mut().values() {
+                collection.state.write().compacted = store.begin;
+            }
+            *store.revision.get_mut() = store.begin.max(1);
+            let log = Log::create(path, |write| store.each(write))?;
+            *store.log.get_mut() = Some(log);
         }
         Ok((store, receiver))
     }
 
-    fn load(&self, path: &Path) -> io::Result<()> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut newest = 1;
-        for line in BufReader::new(file).lines() {
-            let line = line?;
-            // A line cut short by a crash was never acknowledged.
-            let Ok(Line { r, s, k, v }) = serde_json::from_str::<Line<'_>>(&line) else { break };
-            newest = newest.max(r);
-            if s.is_empty() {
-                continue;
-            }
-            let collection = self.collection(&s);
-            let mut state = collection.state.write();
-            let key = Arc::new(k.into_owned());
-            if v.is_null() {
-                state.objects.remove(&key);
-            } else {
-                state.objects.insert(key, Entry::new(v.into_owned(), r));
-            }
-        }
-        self.revision.store(newest, Ordering::SeqCst);
-        for collection in self.collections.read().values() {
-            collection.state.write().compacted = newest;
-        }
-        Ok(())
-    }
-
-    /// Writes only what is alive, beside the old log, then takes its place: a crash leaves one of the two whole.
-    fn rewrite(&self, path: &Path) -> io::Result<()> {
-        let fresh = path.with_extension("new");
-        let mut out = io::BufWriter::new(File::create(&fresh)?);
-        let revision = self.revision();
+    /// Everything that is alive, as it goes to disk.
+    fn each(&self, write: &mut dyn FnMut(u64, &str, &Key, &Value) -> io::Result<()>) -> io::Result<()> {
         for collection in self.collections.read().values() {
             for (key, entry) in &collection.state.read().objects {
-                write_line(&mut out, entry.revision, &collection.storage, key, &entry.value)?;
+                write(entry.revision, &collection.storage, key, &entry.value)?;
             }
         }
         // The counter must not go back, even when the newest write was a deletion.
-        write_line(&mut out, revision, "", &Key::default(), &Value::Null)?;
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        std::fs::rename(fresh, path)
+        write(self.revision(), "", &Key::default(), &Value::Null)
     }
 
     pub fn revision(&self) -> u64 {
@@ -210,7 +180,8 @@ impl Store {
         }
         let storage: Arc<str> = storage.into();
         let fresh = || {
-            let state = State { objects: BTreeMap::new(), history: VecDeque::new(), forgotten: 0, compacted: 0 };
+            let state =
+                State { objects: BTreeMap::new(), history: VecDeque::new(), forgotten: 0, compacted: self.begin };
             Arc::new(Collection { storage: storage.clone(), state: RwLock::new(state), grown: watch::Sender::new(0) })
         };
         self.collections.write().entry(storage.clone()).or_insert_with(fresh).clone()
@@ -242,12 +213,6 @@ impl Store {
         let revision = self.revision() + 1;
         object::metadata(&mut value).insert("resourceVersion".into(), json!(revision.to_string()));
         let now = Entry::new(value, revision);
-        if let Some(file) = log.as_mut() {
-            let kept = if delete { &Value::Null } else { &now.value };
-            if let Err(error) = write_line(file, revision, storage, key, kept) {
-                tracing::error!(%error, "an object could not be written to the data directory");
-            }
-        }
         let key = Arc::new(key.clone());
         let event = Event { revision, key: key.clone(), before, now: now.clone(), deleted: delete };
         {
@@ -267,6 +232,12 @@ impl Store {
             self.revision.store(revision, Ordering::SeqCst);
         }
         collection.grown.send_replace(revision);
+        if let Some(log) = log.as_mut() {
+            let kept = if delete { &Value::Null } else { &now.value };
+            if let Err(error) = log.append(revision, storage, &event.key, kept, |write| self.each(write)) {
+                tracing::error!(%error, "an object could not be written to the data directory");
+            }
+        }
         // The receiver is gone only while the server stops.
         let _stopping = self.changes.send(Change { storage: collection.storage.clone(), event });
         Ok(now)
@@ -282,18 +253,6 @@ impl Store {
             state.history.clear();
         }
     }
-}
-
-fn write_line(out: &mut impl Write, revision: u64, storage: &str, key: &Key, value: &Value) -> io::Result<()> {
-    let line = Line {
-        r: revision,
-        s: storage.into(),
-        k: std::borrow::Cow::Borrowed(key),
-        v: std::borrow::Cow::Borrowed(value),
-    };
-    let mut text = serde_json::to_vec(&line)?;
-    text.push(b'\n');
-    out.write_all(&text)
 }
 
 impl Collection {

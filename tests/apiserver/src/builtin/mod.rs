@@ -1,5 +1,8 @@
 //! The built-in kinds as one table, and their schemas as k8s-openapi tells them.
 
+pub mod defaults;
+pub mod rules;
+
 use std::{
     collections::HashMap,
     sync::{Arc, LazyLock, OnceLock},
