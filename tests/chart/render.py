@@ -23,7 +23,9 @@ HELM_ONLY = re.compile(r"^ *(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*\
 
 def crd_copies():
     crds = sorted(GENERATED_CRDS.glob("*.yaml"))
-    copies = {CHART / "files/crds" / path.name: path.read_text() for path in crds}
+    # A copy whose CRD is gone has no text: it goes too.
+    copies = dict.fromkeys((CHART / "files/crds").glob("*"))
+    copies |= {CHART / "files/crds" / path.name: path.read_text() for path in crds}
     listed = "".join(f"  - generated/{path.name}\n" for path in crds)
     header = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n"
     return copies | {ROOT / "crds/kustomization.yaml": BY + header + listed}
@@ -113,12 +115,11 @@ def between(path, parts):
 
 
 def outdated(wanted):
-    """Path and diff of every file that is not as it should be, copies of removed CRDs among them."""
-    leftovers = {path: None for path in (CHART / "files/crds").glob("*") if path not in wanted}
-    for path, text in (wanted | leftovers).items():
-        now = path.read_text() if path.exists() else ""
-        if now != (text or "") or text is None:
-            diff = difflib.unified_diff(now.splitlines(), (text or "").splitlines(), "committed", "generated", lineterm="")
+    """(path, text, diff) of every file that is not as it should be."""
+    for path, text in wanted.items():
+        now = path.read_text() if path.exists() else None
+        if now != text:
+            diff = difflib.unified_diff((now or "").splitlines(), (text or "").splitlines(), "committed", "generated", lineterm="")
             yield path, text, "\n".join(list(diff)[:40])
 
 
@@ -126,9 +127,9 @@ def main(check):
     stale = False
     # The copies come first: the chart's output is rendered from them.
     for step in (crd_copies, manifests, tables):
-        for path, text, diff in outdated(step() | ({} if step is crd_copies else crd_copies())):
+        for path, text, diff in outdated(step()):
             stale = True
-            print(f"{'outdated' if check else 'wrote'} {path.relative_to(ROOT)}")
+            print(f"{'outdated' if check else 'wrote' if text else 'removed'} {path.relative_to(ROOT)}")
             if check:
                 print(diff)
             elif text is None:
