@@ -117,8 +117,6 @@ impl Platform {
         let database_name = namespace.replace('-', "_");
         let database = postgres.database(&database_name).await?;
         say(format!("PostgreSQL: {}", postgres.origin));
-        let redis = Redis::borrow_or_start(&workdir.join("redis")).await?;
-        say(format!("Redis: {}", redis.origin));
         let address = match std::env::var(ADDRESS_VARIABLE) {
             Ok(address) => address.parse().with_context(|| format!("{ADDRESS_VARIABLE} is no address"))?,
             Err(_) => Ipv4Addr::LOCALHOST.into(),
@@ -127,14 +125,6 @@ impl Platform {
         let control_plane =
             ControlPlane::start(&workdir.join("control-plane"), &namespace, options.cluster.as_deref()).await?;
         say(format!("Kubernetes API: {control_plane}"));
-
-        let objects = Objects::new(control_plane.client.clone(), &namespace);
-        objects.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await?;
-        objects.install_crds(&repository().join("crds/generated")).await?;
-        for (service, uri) in [("postgres", &database), ("redis", &redis.url)] {
-            objects.apply(&secret(&format!("{PLATFORM}-{service}"), &[("uri", uri.as_str())])).await?;
-        }
-
         let image = std::env::var(IMAGE_VARIABLE);
         if control_plane.has_nodes && image.is_err() {
             bail!(
@@ -144,6 +134,18 @@ impl Platform {
                 redis::URL_VARIABLE
             );
         }
+        // Private wherever pods run here: a journey may take it away, and others must not notice.
+        let redis =
+            if control_plane.has_nodes { Redis::borrow()? } else { Redis::start(&workdir.join("redis")).await? };
+        say(format!("Redis: {}", redis.origin));
+
+        let objects = Objects::new(control_plane.client.clone(), &namespace);
+        objects.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await?;
+        objects.install_crds(&repository().join("crds/generated")).await?;
+        for (service, uri) in [("postgres", &database), ("redis", &redis.url)] {
+            objects.apply(&secret(&format!("{PLATFORM}-{service}"), &[("uri", uri.as_str())])).await?;
+        }
+
         let image = image.unwrap_or_else(|_| "ghcr.io/tenantry/tenantry-api:dev".into());
         let node = (!control_plane.has_nodes).then(|| {
             Node::start(node::Settings {

@@ -1,4 +1,4 @@
-//! A Redis for one world: the one that `TENANTRY_TEST_REDIS_URL` names, else a private one.
+//! A Redis for one world: a private one; on a cluster with nodes the one that `TENANTRY_TEST_REDIS_URL` names.
 
 use std::{env, path::Path, time::Duration};
 
@@ -24,15 +24,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub async fn borrow_or_start(folder: &Path) -> Result<Self> {
-        match env::var(URL_VARIABLE) {
-            Ok(url) => Ok(Self {
-                url: Url::parse(&url).with_context(|| format!("{URL_VARIABLE} is no URL"))?,
-                origin: format!("borrowed ({URL_VARIABLE})"),
-                process: None,
-            }),
-            Err(_) => Self::start(folder).await,
-        }
+    /// For pods that cannot reach our loopback address.
+    pub fn borrow() -> Result<Self> {
+        let url =
+            env::var(URL_VARIABLE).with_context(|| format!("{URL_VARIABLE} must name a Redis that pods reach"))?;
+        let url = Url::parse(&url).with_context(|| format!("{URL_VARIABLE} is no URL"))?;
+        Ok(Self { url, origin: format!("borrowed ({URL_VARIABLE})"), process: None })
     }
 
     /// Keeps nothing on disk: what is in Redis may be lost at any time, and the platform must live with it.

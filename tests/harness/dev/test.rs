@@ -5,7 +5,7 @@ use clap::Args;
 use harness::{
     binaries, control_plane,
     postgres::{self, Durability, Postgres},
-    redis::Redis,
+    redis::{self, Redis},
     workdir::Workdir,
 };
 
@@ -44,8 +44,7 @@ impl Test {
             tests
                 .args(&self.words)
                 .env(postgres::URL_VARIABLE, postgres.url().as_str())
-                .env("DATABASE_URL", postgres.database("tests").await?.as_str())
-                .env("REDIS_URL", redis.url.as_str())
+                .env(redis::URL_VARIABLE, redis.url.as_str())
                 .env(binaries::BUILT_VARIABLE, "1");
             let before = counts.failed;
             let succeeded = run::watch(tests, |line| counts.add_cargo(line)).await?;
