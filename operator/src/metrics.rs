@@ -157,13 +157,21 @@ impl Metrics {
                 *counts.entry(Verdict { kind: kind.into(), condition, status }).or_insert(0) += 1;
             }
         };
-        stores.platforms.all().iter().for_each(|o| count("Platform", o.status.as_ref().map(|s| &s.conditions)));
-        stores.tenants.all().iter().for_each(|o| count("Tenant", o.status.as_ref().map(|s| &s.conditions)));
-        stores.role_bindings.all().iter().for_each(|o| count("RoleBinding", o.status.as_ref().map(|s| &s.conditions)));
-        let providers = stores.payment_providers.all();
-        providers.iter().for_each(|o| count("PaymentProvider", o.status.as_ref().map(|s| &s.conditions)));
-        let policies = stores.rate_limit_policies.all();
-        policies.iter().for_each(|o| count("RateLimitPolicy", o.status.as_ref().map(|s| &s.conditions)));
+        for o in stores.platforms.all() {
+            count("Platform", o.status.as_ref().map(|status| &status.conditions));
+        }
+        for o in stores.tenants.all() {
+            count("Tenant", o.status.as_ref().map(|status| &status.conditions));
+        }
+        for o in stores.role_bindings.all() {
+            count("RoleBinding", o.status.as_ref().map(|status| &status.conditions));
+        }
+        for o in stores.payment_providers.all() {
+            count("PaymentProvider", o.status.as_ref().map(|status| &status.conditions));
+        }
+        for o in stores.rate_limit_policies.all() {
+            count("RateLimitPolicy", o.status.as_ref().map(|status| &status.conditions));
+        }
         self.0.objects.clear();
         for (verdict, number) in counts {
             self.0.objects.get_or_create(&verdict).set(number);

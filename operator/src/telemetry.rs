@@ -34,8 +34,8 @@ pub fn start(settings: &Settings) -> anyhow::Result<Telemetry> {
     };
     let endpoint = settings.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
     let provider = endpoint.map(exporter).transpose()?;
-    let tracer = |provider: &SdkTracerProvider| tracing_opentelemetry::layer().with_tracer(provider.tracer(NAME));
-    let traces = provider.as_ref().map(tracer);
+    let layer = |provider: &SdkTracerProvider| tracing_opentelemetry::layer().with_tracer(provider.tracer(NAME));
+    let traces = provider.as_ref().map(layer);
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)

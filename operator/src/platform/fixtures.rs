@@ -12,8 +12,8 @@ pub const IMAGE: &str = "registry.example/tenantry-api:1";
 /// Parsed from YAML, with the defaults that the API server would fill in.
 pub fn platform(spec: &str) -> Platform {
     let yaml = format!(
-        "apiVersion: tenantry.dev/v1alpha1\nkind: Platform\nmetadata: {{name: main, namespace: shop, generation: 3, uid: u-1}}\nspec:\n{}",
-        spec.lines().map(|line| format!("  {line}\n")).collect::<String>(),
+        "apiVersion: tenantry.dev/v1alpha1\nkind: Platform\nmetadata: {{name: main, namespace: shop, generation: 3, uid: u-1}}\nspec:\n  {}",
+        spec.trim_end().replace('\n', "\n  "),
     );
     serde_saphyr::from_str(&yaml).unwrap()
 }
@@ -21,6 +21,7 @@ pub fn platform(spec: &str) -> Platform {
 pub const EXTERNAL: &str =
     "postgres: {external: {secretRef: {name: db}}}\nredis: {external: {secretRef: {name: cache}}}\n";
 
+#[expect(clippy::unnecessary_wraps, reason = "the fields hold an Option")]
 pub fn data(pairs: &[(&str, &str)]) -> Data {
     let bytes = |(key, value): &(&str, &str)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()));
     Some(pairs.iter().map(bytes).collect::<BTreeMap<_, _>>())

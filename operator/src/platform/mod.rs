@@ -32,7 +32,7 @@ pub async fn reconcile(platform: Arc<Platform>, ctx: Arc<Ctx>) -> Result<Action,
     let before = ctx.platform_statuses.of(&platform);
     let found = dereference(&ctx, platform.clone()).await?;
     let validated = validate(&found, &ctx.settings.api_image);
-    let applied = apply::apply(&ctx, &found, &validated).await?;
+    let applied = Box::pin(apply::apply(&ctx, &found, &validated)).await?;
     let (status, conditions) = status::status(&found, &before, &validated, &applied, ctx.now());
     ctx.platform_statuses.write(&ctx.client, &platform, &status).await?;
     tell(&ctx, &platform, &conditions);

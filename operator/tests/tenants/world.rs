@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub const NAMESPACE: &str = "shop";
 /// Nothing here takes long; what takes this long does not happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct World {
     pub client: Client,

@@ -127,7 +127,7 @@ impl Wanted<'_> {
         let has = |key: &&str| data.get(*key).is_some_and(|value| !value.0.is_empty());
         let shape = if has(&"uri") {
             Shape::Uri
-        } else if parts.iter().all(|key| has(key)) {
+        } else if parts.iter().all(has) {
             Shape::Parts
         } else {
             let missing: Vec<_> = parts.iter().filter(|key| !has(key)).copied().collect();
