@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crds::{
     PaymentProvider, PaymentProviderStatus, Platform, Tenant,
-    conditions::{ACCEPTED, CREDENTIALS_VERIFIED, PROGRAMMED, RESOLVED_REFS, of, reasons},
+    conditions::{ACCEPTED, CREDENTIALS_VERIFIED, PROGRAMMED, READY, RESOLVED_REFS, of, reasons},
     payment_provider::{Credentials, ProviderType},
 };
 use jiff::Timestamp;
@@ -63,10 +63,6 @@ fn status<'a>(
     }
     let mut conditions = Conditions::new(of::PAYMENT_PROVIDER, &before.conditions, generation, now);
     judged(&mut conditions, standing, &provider.spec.tenant_ref.name);
-    if !provider.spec.enabled {
-        let message = "spec.enabled is false: the API does not use this account";
-        conditions.set(PROGRAMMED, State::False, reasons::DISABLED, message);
-    }
     conditions.set(
         CREDENTIALS_VERIFIED,
         State::Unknown,
@@ -74,6 +70,10 @@ fn status<'a>(
         "the form of the credentials was checked; the provider was not asked",
     );
     roll_up(&mut conditions, &[ACCEPTED, RESOLVED_REFS, PROGRAMMED]);
+    if conditions.holds(READY) && !provider.spec.enabled {
+        let message = "as spec.enabled asks, no new payments are made; webhooks of earlier ones are processed";
+        conditions.set(READY, State::True, reasons::DISABLED, message);
+    }
     let status = PaymentProviderStatus {
         observed_generation: generation,
         webhook_url: before.webhook_url.clone(),

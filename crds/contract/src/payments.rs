@@ -4,13 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Currency, seal::Sealed};
 
-/// One enabled PaymentProvider.
+/// One PaymentProvider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Provider {
     /// `metadata.name` of the PaymentProvider.
     pub name: String,
     pub mode: Mode,
+    /// Whether new payments may be made. What providers say of earlier ones counts in any case.
+    #[serde(default = "enabled", skip_serializing_if = "is_enabled")]
+    pub enabled: bool,
     /// Takes the payments that name no provider. At most one a tenant.
     pub default: bool,
     /// Currencies it takes; empty means all that the provider takes.
@@ -21,6 +24,15 @@ pub struct Provider {
     pub api_base_url: Option<String>,
     #[serde(flatten)]
     pub account: Account,
+}
+
+fn enabled() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+fn is_enabled(enabled: &bool) -> bool {
+    *enabled
 }
 
 impl Provider {

@@ -2,7 +2,8 @@
 //!
 //! A provider whose Secret is missing, lacks a key or holds one of the wrong mode keeps the entry that the tenant's
 //! document has of it: payments go on with the last good credentials while its conditions say what is wrong. An entry is
-//! kept only while it still opens under the platform's sealing key. A disabled or deleted provider has none.
+//! kept only while it still opens under the platform's sealing key. A deleted provider has none; a disabled one takes no new
+//! payments, and what its webhooks say of earlier ones counts.
 
 use std::collections::BTreeSet;
 
@@ -60,15 +61,17 @@ pub fn providers<'a>(
             (Some(credentials), Some(seal)) => keep(provider(object, credentials, seal), &mut problems),
             _ => None,
         };
-        let mut entry = rendered.or_else(|| last_good(&name).cloned()).filter(|_| spec.enabled);
+        let mut entry = rendered.or_else(|| last_good(&name).cloned());
         if let Some(entry) = &mut entry {
-            entry.default = spec.default && default.is_none();
+            let claims = spec.default && spec.enabled;
+            entry.enabled = spec.enabled;
+            entry.default = claims && default.is_none();
             match &default {
-                Some(holder) if spec.default => problems.push(Problem::refused(
+                Some(holder) if claims => problems.push(Problem::refused(
                     CONFLICTED,
                     format!("PaymentProvider {holder:?} is older and the tenant's default: set spec.default to false in one of the two. Until then this one serves payments that name it"),
                 )),
-                _ if spec.default => default = Some(name),
+                _ if claims => default = Some(name),
                 _ => {}
             }
         }
@@ -168,7 +171,7 @@ fn provider(object: &PaymentProvider, credentials: &Credentials, seal: &Seal<'_>
         tenant_ref: _,
         kind: _,
         mode,
-        enabled: _,
+        enabled,
         default,
         currencies,
         request_timeout_seconds,
@@ -189,6 +192,7 @@ fn provider(object: &PaymentProvider, credentials: &Credentials, seal: &Seal<'_>
     let entry = account.map(|account| Provider {
         name,
         mode: *mode,
+        enabled: *enabled,
         default: *default,
         currencies,
         request_timeout_seconds: *request_timeout_seconds,

@@ -344,7 +344,8 @@ fn allowed(from: Status, to: Status) -> Result<(), PaymentsError> {
 /// The tenant's default provider where it takes the currency; else the first that does.
 fn provider_for<'a>(tenant: &'a TenantSnapshot, currency: &Currency) -> Option<&'a ProviderConfig> {
     let takes = |config: &&ProviderConfig| {
-        (config.currencies.is_empty() || config.currencies.contains(currency))
+        config.enabled
+            && (config.currencies.is_empty() || config.currencies.contains(currency))
             && providers::of(tenant, config).is_some()
     };
     let mut able: Vec<_> = tenant.providers.iter().filter(takes).collect();

@@ -45,6 +45,7 @@ fn full() -> TenantConfig {
         mode: Mode::Test,
         default: true,
         currencies: vec![Currency::new("EUR").unwrap()],
+        enabled: true,
         request_timeout_seconds: 10,
         api_base_url: None,
         account: Account::Stripe {

@@ -104,6 +104,7 @@ fn with_stripe(app: &TestApp, tenant: &str, url: &str, signing_secrets: &[&str])
         mode: Mode::Test,
         default: true,
         currencies: vec![],
+        enabled: true,
         request_timeout_seconds: 1,
         api_base_url: Some(url.into()),
         account: Account::Stripe {
