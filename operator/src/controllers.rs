@@ -183,12 +183,15 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
         },
     );
 
-    // A document that somebody touched concerns its Tenant.
+    // A document that somebody touched concerns its Tenant; the echo of our own write does not.
     let documents = watcher::Config::default().labels(&format!("{LABEL_CONTRACT}={CONTRACT_VERSION}"));
     watches.metadata(
         |s| &s.documents,
         &documents,
-        |change, _, queues| {
+        |change, ctx, queues| {
+            if change.after.as_ref().is_some_and(|document| ctx.outcomes.wrote(document.as_ref())) {
+                return;
+            }
             for document in change.both() {
                 if let Some(tenant) = document.labels().get(LABEL_TENANT) {
                     queues.tenants.push(&document.namespace().unwrap_or_default(), tenant);

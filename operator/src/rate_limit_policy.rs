@@ -89,14 +89,13 @@ fn standing(ctx: &Ctx, policy: &RateLimitPolicy) -> Standing {
     let pending = judged.iter().any(Option::is_none);
     let tenants: Vec<_> = judged.into_iter().flatten().collect();
     // What is wrong with it is the same for every Tenant, and can be told without one.
-    let problems = match tenants.first() {
-        Some((verdict, _)) => verdict.problems.clone(),
-        None => {
-            let mut rivals = ctx.stores.rate_limit_policies.find(&rivals);
-            rivals.retain(|rival| rival.metadata.deletion_timestamp.is_none());
-            let part = limits(rivals.iter().map(AsRef::as_ref), &[], &BTreeSet::new());
-            part.verdicts.get(&name).map(|verdict| verdict.problems.clone()).unwrap_or_default()
-        }
+    let problems = if let Some((verdict, _)) = tenants.first() {
+        verdict.problems.clone()
+    } else {
+        let mut rivals = ctx.stores.rate_limit_policies.find(&rivals);
+        rivals.retain(|rival| rival.metadata.deletion_timestamp.is_none());
+        let part = limits(rivals.iter().map(AsRef::as_ref), &[], &BTreeSet::new());
+        part.verdicts.get(&name).map(|verdict| verdict.problems.clone()).unwrap_or_default()
     };
     Standing::Judged { problems, tenants, pending }
 }
@@ -203,12 +202,11 @@ fn served(
             let message = format!("none of its limits holds: RateLimitPolicy {} decides", by.join(", "));
             conditions.set(PROGRAMMED, State::False, reasons::OVERRIDDEN, message);
         }
-        (None, None, [(_, serving)]) => programmed(conditions, serving.as_ref()),
+        (None, _, [(_, serving)]) => programmed(conditions, serving.as_ref()),
         (None, None, all) => {
             let message = format!("every ready replica serves it to the {} Tenants that it limits", all.len());
             conditions.set(PROGRAMMED, State::True, reasons::PROGRAMMED, message);
         }
-        (None, Some((_, serving)), [_]) => programmed(conditions, serving.as_ref()),
         (None, Some(_), _) => {
             let message = "not every ready replica serves it to every Tenant that it limits";
             conditions.set(PROGRAMMED, State::False, reasons::PARTIALLY_PROGRAMMED, message);

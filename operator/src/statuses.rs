@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A watch that is behind by more than this has been interrupted, and tells everything anew.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// The statuses of one kind.
 pub struct Statuses<K: HasStatus>(Mutex<HashMap<String, Written<K::Status>>>);

@@ -46,6 +46,8 @@ pub struct Shelf<K: Kept> {
     store: Store<K>,
     inner: Mutex<Inner<K>>,
     keys: fn(&K) -> Vec<Key>,
+    /// Objects that are there, but could not be read as their kind since this process began.
+    unreadable: Mutex<BTreeSet<(String, String)>>,
 }
 
 struct Inner<K: Kept> {
@@ -65,7 +67,8 @@ impl<K: Kept> Shelf<K> {
         writer.apply_watcher_event(&Event::Init);
         writer.apply_watcher_event(&Event::InitDone);
         let store = writer.as_reader();
-        Self { store, inner: Mutex::new(Inner { writer, index: HashMap::new() }), keys }
+        let inner = Mutex::new(Inner { writer, index: HashMap::new() });
+        Self { store, inner, keys, unreadable: Mutex::default() }
     }
 
     /// The kube-runtime store behind it.
@@ -95,8 +98,27 @@ impl<K: Kept> Shelf<K> {
         self.store.state()
     }
 
+    /// Names of this namespace's objects of which no version could be read.
+    pub fn unreadable(&self, namespace: &str) -> BTreeSet<String> {
+        let unreadable = self.unreadable.lock();
+        unreadable.iter().filter(|(within, _)| within == namespace).map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Remembers that an object is there which cannot be read. One that could be before stays as it was.
+    pub fn put_unreadable(&self, namespace: &str, name: &str) {
+        if self.get(namespace, name).is_none() {
+            self.unreadable.lock().insert((namespace.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// An unreadable object went, or became readable.
+    pub fn take_unreadable(&self, namespace: &str, name: &str) {
+        self.unreadable.lock().remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
     /// Puts an object in its place; returns the one that was there.
     pub fn put(&self, object: K) -> Option<Arc<K>> {
+        self.take_unreadable(&namespace(&object), &object.name_any());
         let mut inner = self.inner.lock();
         let before = self.get(&namespace(&object), &object.name_any());
         if let Some(before) = &before {

@@ -140,6 +140,7 @@ pub async fn keep<K: Kept>(
             Ok(Event::Apply(object)) => put(ctx, shelf, object, &mut tell),
             Ok(Event::Delete(object)) => {
                 let (namespace, name) = id(&object);
+                shelf.take_unreadable(&namespace, &name);
                 if let Some(gone) = shelf.get(&namespace, &name) {
                     take(shelf, &gone, &mut tell);
                 }
@@ -167,6 +168,11 @@ fn put<K: Kept>(
             }
         }
         Err(malformed) => {
+            let meta = &malformed.metadata;
+            shelf.put_unreadable(
+                meta.namespace.as_deref().unwrap_or_default(),
+                meta.name.as_deref().unwrap_or_default(),
+            );
             ctx.metrics.malformed(&K::kind(&()));
             tracing::warn!(
                 kind = %K::kind(&()),

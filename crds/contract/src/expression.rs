@@ -28,7 +28,7 @@ pub fn check_shape(source: &str) -> Result<(), TooIntricate> {
             b'.' | b'!' | b'-' | b'+' | b'*' | b'/' | b'%' => parts += 1,
             // `&&`, `==`, `<=` and `!=` are one operator each.
             b'&' | b'|' | b'=' | b'<' | b'>' if !matches!(previous, b'&' | b'|' | b'=' | b'<' | b'>' | b'!') => {
-                parts += 1
+                parts += 1;
             }
             _ => {}
         }

@@ -101,7 +101,8 @@ mod tests {
     fn the_platforms_strategy_decides_what_is_in_force() {
         use Level::{Defaults, Overrides};
         use Strategy::{Atomic, Merge};
-        let table: [(Level, Strategy, &[&str], Option<(&str, &str, &[&str])>); 4] = [
+        type Told = Option<(&'static str, &'static str, &'static [&'static str])>;
+        let table: [(Level, Strategy, &[&str], Told); 4] = [
             (Defaults, Atomic, &["acme/login", "acme/user"], Some(("house", "acme", &["all", "user"]))),
             (Defaults, Merge, &["acme/login", "acme/user", "house/all"], Some(("house", "acme", &["user"]))),
             (Overrides, Atomic, &["house/all", "house/user"], Some(("acme", "house", &["login", "user"]))),

@@ -22,7 +22,9 @@ pub async fn document(
     if stored.is_some_and(|stored| build::stands(&wanted, stored)) {
         return Ok(None);
     }
-    kube_ext::apply(&ctx.client, wanted).await.map(Some)
+    let applied = kube_ext::apply(&ctx.client, wanted).await?;
+    ctx.outcomes.remember_write(&*applied);
+    Ok(Some(applied))
 }
 
 /// Removes documents that carry this Tenant's label under another name: the API would serve from them too.

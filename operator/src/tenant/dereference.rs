@@ -67,7 +67,7 @@ pub fn shelved(stores: &Stores, tenant: Arc<Tenant>) -> Dereferenced {
     let platform = platform(stores, &tenant);
     let mut policies = stores.rate_limit_policies.find(&of_tenant);
     if let Ok(platform) = &platform {
-        let of_platform = Key::Platform(namespace, platform.name_any());
+        let of_platform = Key::Platform(namespace.clone(), platform.name_any());
         policies.extend(stores.rate_limit_policies.find(&of_platform));
     }
     Dereferenced {
@@ -75,8 +75,8 @@ pub fn shelved(stores: &Stores, tenant: Arc<Tenant>) -> Dereferenced {
         bindings: alive(stores.role_bindings.find(&of_tenant)),
         providers: alive(stores.payment_providers.find(&of_tenant)),
         policies: alive(policies),
-        unreadable_providers: BTreeSet::new(),
-        unreadable_policies: BTreeSet::new(),
+        unreadable_providers: stores.payment_providers.unreadable(&namespace),
+        unreadable_policies: stores.rate_limit_policies.unreadable(&namespace),
         tenant,
         platform,
         secrets: Secrets::default(),

@@ -16,7 +16,7 @@ pub mod status;
 pub mod validate;
 
 #[cfg(test)]
-pub mod fixtures;
+mod fixtures;
 #[cfg(test)]
 mod tests;
 
@@ -53,18 +53,22 @@ pub async fn reconcile(tenant: Arc<Tenant>, ctx: Arc<Ctx>) -> Result<Action, Rec
     cleanup::hold(&ctx, &tenant).await?;
     let now = ctx.now();
     let mut before = ctx.tenant_statuses.of(&tenant);
-    // What is said first need not be waited for by what is read.
     let opened = status::opened(&tenant, &before, now);
-    let (found, _) = tokio::try_join!(dereference(&ctx, tenant.clone()), async {
+    let announced = async {
         match &opened {
             Some(opened) => ctx.tenant_statuses.write(&ctx.client, &tenant, opened).await,
             None => Ok(false),
         }
-    })?;
+    };
+    let served = async {
+        let found = dereference(&ctx, tenant.clone()).await?;
+        let mut validated = validate(&found, now);
+        validated.outcome.serving = serve(&ctx, &found, &mut validated).await?;
+        Ok(validated)
+    };
+    // What is said first need not be waited for by what is served.
+    let (validated, _) = tokio::try_join!(served, announced)?;
     before = opened.unwrap_or(before);
-
-    let mut validated = validate(&found, now);
-    validated.outcome.serving = serve(&ctx, &found, &mut validated).await?;
 
     let (status, conditions) = status::status(&tenant, &before, &validated, ctx.now());
     ctx.outcomes.put((tenant.namespace().unwrap_or_default(), tenant.name_any()), validated.outcome.clone());
@@ -128,7 +132,7 @@ pub(crate) fn tell<K: kube::Resource<DynamicType = ()>>(ctx: &Ctx, object: &K, c
             (_, "False") if WELL_WHEN_FALSE.contains(&after.type_.as_str()) => {}
             (_, "False") => ctx.events.warning(object, &after.reason, "Reconcile", after.message.as_str()),
             (Some("False" | "Unknown"), "True") => {
-                ctx.events.normal(object, &after.reason, "Reconcile", after.message.as_str())
+                ctx.events.normal(object, &after.reason, "Reconcile", after.message.as_str());
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use contract::Revision;
-use kube::api::ObjectMeta;
+use kube::{ResourceExt, api::ObjectMeta};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
@@ -74,6 +74,8 @@ impl Outcome {
 pub struct Outcomes {
     known: RwLock<HashMap<TenantKey, Arc<Outcome>>>,
     listener: Mutex<Option<mpsc::UnboundedSender<TenantKey>>>,
+    /// The version of each document as it was last written here, by namespace and name.
+    written: Mutex<HashMap<(String, String), Option<String>>>,
 }
 
 impl Outcomes {
@@ -105,12 +107,26 @@ impl Outcomes {
         receiver
     }
 
+    /// Remembers a document as it was written, so that the watch's echo of it is known for what it is.
+    pub fn remember_write(&self, document: &impl ResourceExt) {
+        self.written.lock().insert(key(document), document.resource_version());
+    }
+
+    /// Whether this is the document as it was written here: no news for its Tenant.
+    pub fn wrote(&self, document: &impl ResourceExt) -> bool {
+        self.written.lock().get(&key(document)).is_some_and(|version| *version == document.resource_version())
+    }
+
     fn tell(&self, tenant: TenantKey) {
         if let Some(listener) = self.listener.lock().as_ref() {
             // A closed receiver means that the process is stopping.
             let _ = listener.send(tenant);
         }
     }
+}
+
+fn key(object: &impl ResourceExt) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use contract::{
 };
 use crds::conditions::{ACCEPTED, RESOLVED_REFS, reasons};
 
-use super::fixtures::{Scene, sealing_key, tenant_id};
+use super::{
+    fixtures::{Scene, sealing_key, tenant_id},
+    validate::validate,
+};
 use crate::{kube_ext::Prepared, render::problem::summary};
 
 const STRIPE: &str = "
@@ -193,11 +196,29 @@ fn a_provider_whose_secret_cannot_be_used_keeps_its_last_good_credentials() {
         // The Tenant says so too, and names the provider.
         assert!(summary(&validated.problems, RESOLVED_REFS).unwrap().1.starts_with("PaymentProvider \"stripe\": "));
     }
-    // Without a document there is nothing to keep; deleted and disabled providers go.
+    // Without a document there is nothing to keep, and a deleted provider goes.
     let never = full().without("Secret", "acme-stripe");
     assert!(never.config().providers.is_empty() && !never.validated().outcome.providers["stripe"].included);
     assert!(good.then("").without("PaymentProvider", "stripe").config().providers.is_empty());
-    assert!(good.then(&STRIPE.replace("mode: Test", "mode: Test\n  enabled: false")).config().providers.is_empty());
+}
+
+#[test]
+fn a_disabled_provider_stays_for_its_webhooks_and_is_nobodys_default() {
+    let disabled = full().then(&STRIPE.replace("mode: Test", "mode: Test\n  enabled: false"));
+    let [provider] = disabled.config().providers.try_into().unwrap();
+    assert!(!provider.enabled && !provider.default);
+    assert_eq!(disabled.validated().problems, []);
+}
+
+#[test]
+fn what_can_no_longer_be_read_stays_as_the_document_has_it() {
+    let scene = full().then("").without("PaymentProvider", "stripe").without("RateLimitPolicy", "acme");
+    let mut found = scene.found("acme");
+    found.unreadable_providers = ["stripe".to_owned()].into();
+    found.unreadable_policies = ["acme".to_owned()].into();
+    let (_, config) = validate(&found, scene.now).config.unwrap();
+    assert_eq!(config.providers, full().config().providers);
+    assert!(config.limits.iter().any(|limit| limit.name == "acme/per-user"));
 }
 
 #[test]

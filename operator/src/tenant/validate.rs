@@ -10,7 +10,8 @@
 //! | a RoleBinding | it cannot be followed, is deleted or has expired | never what it gave before |
 //! | a PaymentProvider | its Secret cannot be used | its entry of before, with the credentials sealed in it |
 //! | a RateLimitPolicy | it cannot be followed | its limits of before |
-//! | anything | the object is deleted or switched off | nothing of it |
+//! | a provider or a policy | it cannot be read as its kind | what the document has of it |
+//! | anything | the object is deleted | nothing of it |
 //!
 //! Access is never wider than what is declared now; money and limits go on as they last worked.
 
