@@ -58,6 +58,13 @@ fn named(list: &Value, wanted: &str) -> bool {
     texts(list).any(|text| text == "*" || text == wanted)
 }
 
+/// Whether an expression could not be answered, which is not the same as the answer no.
+fn broken(message: &str) -> bool {
+    ["evaluation error:", "expression returned non-boolean", "failed to compile"]
+        .iter()
+        .any(|start| message.starts_with(start))
+}
+
 /// Whether a label selector takes any of the objects.
 fn selected<'b>(selector: &Value, objects: impl IntoIterator<Item = &'b Value>) -> bool {
     let Some(selector) = selector.as_object().filter(|selector| !selector.is_empty()) else { return true };
@@ -87,9 +94,15 @@ impl Attempt<'_> {
             return Ok(());
         }
         let evaluator = self.evaluator(spec, binding);
-        let conditions = expressions(spec, "matchConditions");
-        if evaluator.evaluate(&conditions).iter().any(|condition| !condition.passed) {
-            return Ok(());
+        let ignore = spec["failurePolicy"] == "Ignore";
+        for condition in evaluator.evaluate(&expressions(spec, "matchConditions")) {
+            let message = condition.message.unwrap_or_default();
+            if broken(&message) && !ignore {
+                return Err(self.denied(Some("Forbidden"), &message));
+            }
+            if !condition.passed {
+                return Ok(());
+            }
         }
         let validations = expressions(spec, "validations");
         let reasons =
@@ -98,9 +111,8 @@ impl Attempt<'_> {
             evaluator.evaluate(&validations).into_iter().zip(reasons).filter(|(result, _)| !result.passed)
         {
             let message = result.message.unwrap_or_default();
-            let broken =
-                ["evaluation error:", "expression returned non-boolean"].iter().any(|start| message.starts_with(start));
-            if broken && spec["failurePolicy"] == "Ignore" {
+            let broken = broken(&message);
+            if broken && ignore {
                 continue;
             }
             let actions: Vec<&str> = texts(&binding["spec"]["validationActions"]).collect();

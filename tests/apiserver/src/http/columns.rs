@@ -413,3 +413,30 @@ fn builtin(kind: &Kind) -> Vec<Column> {
         _ => vec![created()],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::json_path;
+
+    #[test]
+    fn paths_of_printer_columns_find_fields_items_and_conditions() {
+        let object = json!({
+            "metadata": { "labels": { "a.b/c": "x" } },
+            "status": { "list": [1, 2], "conditions": [{ "type": "Ready", "status": "True" }, { "type": "Other", "status": "False" }] },
+        });
+        for (path, expected) in [
+            (".status.conditions[?(@.type==\"Ready\")].status", vec![json!("True")]),
+            (".status.conditions[?(@.type=='Other')].status", vec![json!("False")]),
+            (".status.conditions[*].type", vec![json!("Ready"), json!("Other")]),
+            (".status.list[1]", vec![json!(2)]),
+            (".metadata.labels['a.b/c']", vec![json!("x")]),
+            (".metadata.labels.a\\.b/c", vec![json!("x")]),
+            (".status.missing.deeper", vec![]),
+            (".status[", vec![]),
+        ] {
+            assert_eq!(json_path(&object, path), expected.iter().collect::<Vec<_>>(), "{path}");
+        }
+    }
+}

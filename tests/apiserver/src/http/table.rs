@@ -97,3 +97,26 @@ pub fn ratio(object: &Value, ready: &str, wanted: &str) -> Value {
     let number = |path: &str| object::at(object, path).as_i64().unwrap_or(0);
     json!(format!("{}/{}", number(ready), number(wanted)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn ages_are_told_as_kubectl_tells_them() {
+        for (seconds, told) in [
+            (-1, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (125, "2m5s"),
+            (3_599, "59m"),
+            (11_100, "3h5m"),
+            (90_000, "25h"),
+            (190_000, "2d4h"),
+            (864_000, "10d"),
+            (63_158_400, "2y1d"),
+        ] {
+            assert_eq!(duration(seconds), told, "{seconds}");
+        }
+    }
+}

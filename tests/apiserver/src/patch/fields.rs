@@ -229,3 +229,19 @@ pub fn remove(schema: Option<&Schema>, value: &mut Value, path: &[Step]) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::FieldSet;
+
+    #[test]
+    fn a_set_reads_what_it_wrote() {
+        let fields = json!({
+            "f:metadata": { "f:labels": { ".": {}, "f:a": {} } },
+            "f:spec": { "f:ports": { "k:{\"name\":\"x\"}": { ".": {}, "f:port": {} } }, "f:tags": { "v:\"y\"": {} } },
+        });
+        assert_eq!(FieldSet::from_json(&fields).to_json(), fields);
+    }
+}
