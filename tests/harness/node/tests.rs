@@ -241,10 +241,12 @@ async fn a_deleted_pod_may_finish_its_work() {
     let machine = Machine::start().await;
     let (began, out) = (machine.workdir.join("began"), machine.workdir.join("last-words"));
     let trap = format!("trap 'echo done > {}; exit 0' TERM; echo > {}", out.display(), began.display());
-    let command = format!("{trap}; while :; do sleep 0.05; done");
-    let pod =
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "worker"}, "spec": script("Always", &command)});
+    let mut spec = script("Always", &format!("{trap}; while :; do sleep 0.05; done"));
+    // A pod that no node has is deleted at once.
+    spec["nodeName"] = json!("local");
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "worker"}, "spec": spec});
     machine.objects.apply(&pod).await.unwrap();
+    machine.until_pods(|pods| ready(pods) == 1).await;
     wait::until("the trap", async || Ok(began.exists().then_some(()))).await.unwrap();
     machine.api::<Pod>().delete("worker", &DeleteParams::default()).await.unwrap();
     machine.until_pods(<[Pod]>::is_empty).await;
