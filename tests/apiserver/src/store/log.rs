@@ -1,13 +1,12 @@
 //! Objects on disk: a file of lines, one per write, that is written anew when most of it is history.
 
 use std::{
-    borrow::Cow,
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::Key;
@@ -15,14 +14,17 @@ use super::Key;
 /// After so many bytes the file is written anew: leases alone are renewed every second, for days.
 const REWRITE_AFTER: usize = 64 * 1024 * 1024;
 
-/// One write; a deletion has no value.
-#[derive(Serialize, Deserialize)]
-struct Line<'a> {
+/// One write: revision, storage, key and value; a deletion has the value null.
+#[derive(Deserialize)]
+struct Line {
     r: u64,
-    s: Cow<'a, str>,
-    k: Cow<'a, Key>,
-    v: Cow<'a, Value>,
+    s: String,
+    k: Key,
+    v: Value,
 }
+
+/// What a deletion leaves.
+pub const NOTHING: &[u8] = b"null";
 
 #[derive(Debug)]
 pub struct Log {
@@ -32,7 +34,7 @@ pub struct Log {
 }
 
 /// How everything that is alive is told, line by line.
-type Each<'a> = &'a mut dyn FnMut(u64, &str, &Key, &Value) -> io::Result<()>;
+pub type Each<'a> = &'a mut dyn FnMut(u64, &str, &Key, &[u8]) -> io::Result<()>;
 
 /// Tells every line of the file, if there is one, and returns the newest revision in it.
 pub fn read(path: &Path, mut tell: impl FnMut(u64, &str, Key, Option<Value>)) -> io::Result<u64> {
@@ -45,19 +47,21 @@ pub fn read(path: &Path, mut tell: impl FnMut(u64, &str, Key, Option<Value>)) ->
     for line in BufReader::new(file).lines() {
         let line = line?;
         // A line cut short by a crash was never acknowledged.
-        let Ok(Line { r, s, k, v }) = serde_json::from_str::<Line<'_>>(&line) else { break };
+        let Ok(Line { r, s, k, v }) = serde_json::from_str::<Line>(&line) else { break };
         newest = newest.max(r);
         if !s.is_empty() {
-            tell(r, &s, k.into_owned(), Some(v.into_owned()).filter(|value| !value.is_null()));
+            tell(r, &s, k, Some(v).filter(|value| !value.is_null()));
         }
     }
     Ok(newest)
 }
 
-fn write(out: &mut impl Write, revision: u64, storage: &str, key: &Key, value: &Value) -> io::Result<usize> {
-    let line = Line { r: revision, s: storage.into(), k: Cow::Borrowed(key), v: Cow::Borrowed(value) };
-    let mut text = serde_json::to_vec(&line)?;
-    text.push(b'\n');
+/// The value is JSON already: the one that readers and watchers get.
+fn write(out: &mut impl Write, revision: u64, storage: &str, key: &Key, value: &[u8]) -> io::Result<usize> {
+    let (storage, key) = (serde_json::to_string(storage)?, serde_json::to_string(key)?);
+    let mut text = format!("{{\"r\":{revision},\"s\":{storage},\"k\":{key},\"v\":").into_bytes();
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"}\n");
     out.write_all(&text)?;
     Ok(text.len())
 }
@@ -79,7 +83,7 @@ impl Log {
         revision: u64,
         storage: &str,
         key: &Key,
-        value: &Value,
+        value: &[u8],
         each: impl Fn(Each<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.written += write(&mut self.file, revision, storage, key, value)?;

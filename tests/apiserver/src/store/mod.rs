@@ -160,14 +160,14 @@ impl Store {
     }
 
     /// Everything that is alive, as it goes to disk.
-    fn each(&self, write: &mut dyn FnMut(u64, &str, &Key, &Value) -> io::Result<()>) -> io::Result<()> {
+    fn each(&self, write: log::Each<'_>) -> io::Result<()> {
         for collection in self.collections.read().values() {
             for (key, entry) in &collection.state.read().objects {
-                write(entry.revision, &collection.storage, key, &entry.value)?;
+                write(entry.revision, &collection.storage, key, &entry.json())?;
             }
         }
         // The counter must not go back, even when the newest write was a deletion.
-        write(self.revision(), "", &Key::default(), &Value::Null)
+        write(self.revision(), "", &Key::default(), log::NOTHING)
     }
 
     pub fn revision(&self) -> u64 {
@@ -233,8 +233,8 @@ impl Store {
         }
         collection.grown.send_replace(revision);
         if let Some(log) = log.as_mut() {
-            let kept = if delete { &Value::Null } else { &now.value };
-            if let Err(error) = log.append(revision, storage, &event.key, kept, |write| self.each(write)) {
+            let kept = if delete { Bytes::from_static(log::NOTHING) } else { now.json() };
+            if let Err(error) = log.append(revision, storage, &event.key, &kept, |write| self.each(write)) {
                 tracing::error!(%error, "an object could not be written to the data directory");
             }
         }
