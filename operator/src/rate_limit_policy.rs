@@ -44,7 +44,7 @@ pub async fn reconcile(policy: Arc<RateLimitPolicy>, ctx: Arc<Ctx>) -> Result<Ac
         return Ok(Action::await_change());
     }
     let standing = standing(&ctx, &policy);
-    let pending = matches!(&standing, Standing::Judged { pending: true, .. });
+    let pending = matches!(&standing, Standing::Pending);
     let before = ctx.policy_statuses.of(&policy);
     let (status, conditions) = status(&policy, &before, standing, ctx.now());
     if ctx.policy_statuses.write(&ctx.client, &policy, &status).await? {
@@ -55,12 +55,12 @@ pub async fn reconcile(policy: Arc<RateLimitPolicy>, ctx: Arc<Ctx>) -> Result<Ac
 
 enum Standing {
     NoTarget,
+    /// Some Tenant has not judged this generation yet.
+    Pending,
     Judged {
         problems: Vec<Problem>,
         /// The verdict of each limited Tenant on this generation, and what it serves.
         tenants: Vec<(Verdict<InForce>, Option<Serving>)>,
-        /// Some Tenant has not judged this generation yet.
-        pending: bool,
     },
 }
 
@@ -86,8 +86,7 @@ fn standing(ctx: &Ctx, policy: &RateLimitPolicy) -> Standing {
             Some((verdict.clone(), outcome.serving.clone()))
         })
         .collect();
-    let pending = judged.iter().any(Option::is_none);
-    let tenants: Vec<_> = judged.into_iter().flatten().collect();
+    let Some(tenants) = judged.into_iter().collect::<Option<Vec<_>>>() else { return Standing::Pending };
     // What is wrong with it is the same for every Tenant, and can be told without one.
     let problems = if let Some((verdict, _)) = tenants.first() {
         verdict.problems.clone()
@@ -97,7 +96,7 @@ fn standing(ctx: &Ctx, policy: &RateLimitPolicy) -> Standing {
         let part = limits(rivals.iter().map(AsRef::as_ref), &[], &BTreeSet::new());
         part.verdicts.get(&name).map(|verdict| verdict.problems.clone()).unwrap_or_default()
     };
-    Standing::Judged { problems, tenants, pending }
+    Standing::Judged { problems, tenants }
 }
 
 fn status<'a>(
@@ -119,8 +118,8 @@ fn status<'a>(
             conditions.set(ACCEPTED, State::False, reasons::TARGET_NOT_FOUND, message.as_str());
             conditions.set(PROGRAMMED, State::False, reasons::TARGET_NOT_FOUND, message);
         }
-        // The verdict on this generation is on its way; until then only the generation is known to be new.
-        Standing::Judged { tenants, pending: true, .. } if tenants.is_empty() => {
+        // Until every verdict is there, only the generation is known to be new.
+        Standing::Pending => {
             let fresh = before.observed_generation != generation || before.conditions.is_empty();
             let list = if fresh {
                 reopen(of::RATE_LIMIT_POLICY, &before.conditions, generation, now)
@@ -130,7 +129,7 @@ fn status<'a>(
             let status = RateLimitPolicyStatus { observed_generation: generation, conditions: list, ..before.clone() };
             return (status, Conditions::new(&[], &[], generation, now));
         }
-        Standing::Judged { problems, tenants, pending } => {
+        Standing::Judged { problems, tenants } => {
             verdict(
                 &mut conditions,
                 ACCEPTED,
@@ -144,7 +143,7 @@ fn status<'a>(
                     .extend(displaced.limits.iter().cloned());
             }
             effective = tenants.iter().map(|(verdict, _)| verdict.detail.limits).max().unwrap_or_default();
-            served(&mut conditions, &problems, &tenants, pending, &overridden);
+            served(&mut conditions, &problems, &tenants, &overridden);
         }
     }
     roll_up(&mut conditions, &[ACCEPTED, PROGRAMMED]);
@@ -176,7 +175,6 @@ fn served(
     conditions: &mut Conditions<'_>,
     problems: &[Problem],
     tenants: &[(Verdict<InForce>, Option<Serving>)],
-    pending: bool,
     overridden: &BTreeMap<String, BTreeSet<String>>,
 ) {
     let behind =
@@ -193,9 +191,6 @@ fn served(
         }
         (None, None, []) => {
             conditions.set(PROGRAMMED, State::True, reasons::PROGRAMMED, "there is no Tenant yet that it limits");
-        }
-        (None, None, _) if pending => {
-            conditions.set(PROGRAMMED, State::False, reasons::PARTIALLY_PROGRAMMED, "not every Tenant has it yet");
         }
         (None, None, all) if all.iter().all(|(verdict, _)| verdict.detail.limits == 0) => {
             let by: Vec<_> = overridden.keys().map(|name| format!("{name:?}")).collect();

@@ -23,7 +23,10 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use contract::Revision;
-use crds::{Tenant, conditions::READY};
+use crds::{
+    Tenant,
+    conditions::{EXPIRED, PROGRAMMED, READY, SUSPENDED},
+};
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 
@@ -95,9 +98,7 @@ async fn serve(
             return Ok(None);
         }
     };
-    if apply::document(ctx, document, found.stored.as_ref()).await?.is_some() {
-        ctx.events.normal(tenant, "ConfigApplied", "Apply", format!("revision {revision} is to be served"));
-    }
+    apply::document(ctx, document, found.stored.as_ref()).await?;
     apply::remove_orphans(ctx, tenant).await?;
     signing_key::retire(ctx, &found.signing_keys).await?;
     let loaded = ask(ctx, tenant, platform, &revision).await;
@@ -124,19 +125,22 @@ pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(1)
 }
 
-/// Events for what changed: warnings for what ceased to be well, a note for what became so again.
+/// Events for what changed: a warning for what is not well, a note for what became well again and for what is served
+/// for the first time. That a new object is merely acceptable is no event.
 pub(crate) fn tell<K: kube::Resource<DynamicType = ()>>(ctx: &Ctx, object: &K, conditions: &Conditions<'_>) {
     for Transition { before, after } in conditions.transitions().filter(|transition| transition.after.type_ != READY) {
-        match (before.map(|before| before.status.as_str()), after.status.as_str()) {
-            // Conditions that are well when false (`Suspended`, `Expired`) are told when they begin to hold.
-            (_, "False") if WELL_WHEN_FALSE.contains(&after.type_.as_str()) => {}
-            (_, "False") => ctx.events.warning(object, &after.reason, "Reconcile", after.message.as_str()),
-            (Some("False" | "Unknown"), "True") => {
-                ctx.events.normal(object, &after.reason, "Reconcile", after.message.as_str());
-            }
-            _ => {}
+        let was = before.map(|before| before.status.as_str());
+        // `Suspended` and `Expired` are well when they are false, and worth a word when they begin to hold.
+        let (well, unwell) = match after.type_.as_str() {
+            SUSPENDED | EXPIRED => (was == Some("True"), false),
+            PROGRAMMED => (after.status == "True", after.status == "False"),
+            _ => (was == Some("False") && after.status == "True", after.status == "False"),
+        };
+        let begins = matches!(after.type_.as_str(), SUSPENDED | EXPIRED) && after.status == "True";
+        if unwell {
+            ctx.events.warning(object, &after.reason, "Reconcile", after.message.as_str());
+        } else if well || begins {
+            ctx.events.normal(object, &after.reason, "Reconcile", after.message.as_str());
         }
     }
 }
-
-const WELL_WHEN_FALSE: &[&str] = &[crds::conditions::SUSPENDED, crds::conditions::EXPIRED];
