@@ -79,21 +79,13 @@ pub struct Argon2 {
 
 impl Default for Argon2 {
     fn default() -> Self {
-        Self {
-            memory_kib: 65_536,
-            iterations: 3,
-            parallelism: 4,
-        }
+        Self { memory_kib: 65_536, iterations: 3, parallelism: 4 }
     }
 }
 
 impl Argon2 {
     /// The least that a tenant may choose (OWASP Password Storage: 19 MiB, t=2, p=1).
-    pub const FLOOR: Self = Self {
-        memory_kib: 19_456,
-        iterations: 2,
-        parallelism: 1,
-    };
+    pub const FLOOR: Self = Self { memory_kib: 19_456, iterations: 2, parallelism: 1 };
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

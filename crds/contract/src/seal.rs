@@ -38,11 +38,7 @@ pub enum SealError {
     #[error(
         "{field} was sealed under key {sealed_under}, and this process holds key {held}: restart it with the platform's sealing key"
     )]
-    OtherKey {
-        field: String,
-        sealed_under: String,
-        held: String,
-    },
+    OtherKey { field: String, sealed_under: String, held: String },
     #[error("{field} does not open for this tenant: it was changed, or moved from another tenant or field")]
     NotAuthentic { field: String },
     #[error("{field} could not be sealed")]
@@ -62,64 +58,37 @@ impl SealingKey {
     pub fn new(bytes: &[u8]) -> Result<Self, SealError> {
         let bytes: &[u8; KEY_BYTES] = bytes.try_into().map_err(|_| SealError::KeyLength(bytes.len()))?;
         let derive = |purpose: &str| Zeroizing::new(hmac(bytes, &[b"tenantry seal v1", purpose.as_bytes()]));
-        Ok(Self {
-            id: hex::encode(&derive("id")[..4]),
-            cipher: derive("encrypt"),
-            nonce: derive("nonce"),
-        })
+        Ok(Self { id: hex::encode(&derive("id")[..4]), cipher: derive("encrypt"), nonce: derive("nonce") })
     }
 
     /// Seals `plain` for one field of one tenant.
     pub fn seal(&self, tenant: TenantId, field: &str, plain: &Secret) -> Result<Sealed, SealError> {
         let aad = aad(tenant, field);
         let nonce = &hmac(&self.nonce, &[&aad, plain.expose().as_bytes()])[..NONCE_BYTES];
-        let payload = Payload {
-            msg: plain.expose().as_bytes(),
-            aad: &aad,
-        };
-        let failed = || SealError::Failed {
-            field: field.to_owned(),
-        };
-        let text = self
-            .cipher()
-            .encrypt(&Nonce::try_from(nonce).map_err(|_| failed())?, payload)
-            .map_err(|_| failed())?;
+        let payload = Payload { msg: plain.expose().as_bytes(), aad: &aad };
+        let failed = || SealError::Failed { field: field.to_owned() };
+        let text =
+            self.cipher().encrypt(&Nonce::try_from(nonce).map_err(|_| failed())?, payload).map_err(|_| failed())?;
         let body = BASE64_URL_SAFE_NO_PAD.encode([nonce, text.as_slice()].concat());
         Ok(Sealed(format!("{VERSION}.{}.{body}", self.id)))
     }
 
     /// Opens what [`Self::seal`] made for the same field of the same tenant.
     pub fn open(&self, tenant: TenantId, field: &str, sealed: &Sealed) -> Result<Secret, SealError> {
-        let malformed = || SealError::Malformed {
-            field: field.to_owned(),
-        };
+        let malformed = || SealError::Malformed { field: field.to_owned() };
         let mut parts = sealed.0.splitn(3, '.');
         let (Some(VERSION), Some(id), Some(body)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(malformed());
         };
         if id != self.id {
-            return Err(SealError::OtherKey {
-                field: field.into(),
-                sealed_under: id.into(),
-                held: self.id.clone(),
-            });
+            return Err(SealError::OtherKey { field: field.into(), sealed_under: id.into(), held: self.id.clone() });
         }
         let body = BASE64_URL_SAFE_NO_PAD.decode(body).map_err(|_| malformed())?;
         let (nonce, msg) = body.split_at_checked(NONCE_BYTES).ok_or_else(malformed)?;
         let nonce = Nonce::try_from(nonce).map_err(|_| malformed())?;
-        let not_authentic = || SealError::NotAuthentic {
-            field: field.to_owned(),
-        };
-        let plain = self
-            .cipher()
-            .decrypt(
-                &nonce,
-                Payload {
-                    msg,
-                    aad: &aad(tenant, field),
-                },
-            )
-            .map_err(|_| not_authentic())?;
+        let not_authentic = || SealError::NotAuthentic { field: field.to_owned() };
+        let plain =
+            self.cipher().decrypt(&nonce, Payload { msg, aad: &aad(tenant, field) }).map_err(|_| not_authentic())?;
         String::from_utf8(plain).map(Secret::new).map_err(|_| not_authentic())
     }
 
@@ -165,14 +134,8 @@ mod tests {
         let secret = Secret::new("sk_test_123");
         let sealed = key(1).seal(acme, "providers/stripe/secretKey", &secret).unwrap();
         assert_eq!(key(1).open(acme, "providers/stripe/secretKey", &sealed), Ok(secret));
-        for (tenant, field) in [
-            (other, "providers/stripe/secretKey"),
-            (acme, "providers/stripe/webhook"),
-        ] {
-            assert_eq!(
-                key(1).open(tenant, field, &sealed),
-                Err(SealError::NotAuthentic { field: field.into() })
-            );
+        for (tenant, field) in [(other, "providers/stripe/secretKey"), (acme, "providers/stripe/webhook")] {
+            assert_eq!(key(1).open(tenant, field, &sealed), Err(SealError::NotAuthentic { field: field.into() }));
         }
     }
 
@@ -189,10 +152,7 @@ mod tests {
     fn another_key_and_damage_are_told_apart() {
         let tenant = TenantId::derive("a", "acme");
         let sealed = key(1).seal(tenant, "f", &Secret::new("value")).unwrap();
-        assert!(matches!(
-            key(2).open(tenant, "f", &sealed),
-            Err(SealError::OtherKey { .. })
-        ));
+        assert!(matches!(key(2).open(tenant, "f", &sealed), Err(SealError::OtherKey { .. })));
         let mut text = sealed.0.clone();
         let last = if text.pop() == Some('A') { 'Q' } else { 'A' };
         assert!(key(1).open(tenant, "f", &Sealed(format!("{text}{last}"))).is_err());
@@ -204,14 +164,8 @@ mod tests {
 
     #[test]
     fn neither_a_key_nor_a_secret_can_be_printed() {
-        let printed = format!(
-            "{:?} {:?}",
-            SealingKey::new(b"0123456789abcdef0123456789abcdef"),
-            Secret::new("hunter2")
-        );
-        assert!(
-            !printed.contains("hunter2") && !printed.contains("0123456789abcdef0"),
-            "{printed}"
-        );
+        let printed =
+            format!("{:?} {:?}", SealingKey::new(b"0123456789abcdef0123456789abcdef"), Secret::new("hunter2"));
+        assert!(!printed.contains("hunter2") && !printed.contains("0123456789abcdef0"), "{printed}");
     }
 }

@@ -43,15 +43,8 @@ pub fn encode(tenant: &TenantConfig) -> Result<Document, serde_json::Error> {
     tenant.normalize();
     let tenant = serde_json::to_value(&tenant)?;
     let revision = revision(&tenant);
-    let wire = Wire {
-        contract: CONTRACT_VERSION.to_owned(),
-        revision: revision.clone(),
-        tenant,
-    };
-    Ok(Document {
-        revision,
-        text: serde_json::to_string_pretty(&wire)? + "\n",
-    })
+    let wire = Wire { contract: CONTRACT_VERSION.to_owned(), revision: revision.clone(), tenant };
+    Ok(Document { revision, text: serde_json::to_string_pretty(&wire)? + "\n" })
 }
 
 /// Reads a document whole or not at all.
@@ -67,10 +60,7 @@ pub fn decode(text: &str) -> Result<(Revision, TenantConfig), DecodeError> {
     let wire: Wire<Value> = serde_json::from_str(text)?;
     let actual = revision(&wire.tenant);
     if actual != wire.revision {
-        return Err(DecodeError::Revision {
-            claimed: wire.revision,
-            actual,
-        });
+        return Err(DecodeError::Revision { claimed: wire.revision, actual });
     }
     Ok((actual, serde_json::from_value(wire.tenant)?))
 }

@@ -17,26 +17,18 @@ fn full() -> TenantConfig {
     let role = RoleName::new("VENDOR").unwrap();
     let count = |n| NonZeroU32::new(n).unwrap();
     let mut tenant = TenantConfig::new(id, TenantName::new("acme").unwrap());
-    tenant.hostnames = ["pay.acme.example", "acme.localhost"]
-        .map(|h| Hostname::new(h).unwrap())
-        .into();
+    tenant.hostnames = ["pay.acme.example", "acme.localhost"].map(|h| Hostname::new(h).unwrap()).into();
     tenant.plan = Some("pro".into());
     tenant.auth.signing_keys = vec![SigningKey {
         id: "acme-signing-key".into(),
         algorithm: SigningAlgorithm::EdDSA,
-        key: seal(
-            &SigningKey::seal_field("acme-signing-key"),
-            "-----BEGIN PRIVATE KEY-----",
-        ),
+        key: seal(&SigningKey::seal_field("acme-signing-key"), "-----BEGIN PRIVATE KEY-----"),
     }];
     tenant.bindings = vec![Binding {
         name: "vendors".into(),
         permissions: built_in(&role).unwrap(),
         role,
-        subjects: vec![Subject {
-            kind: SubjectKind::User,
-            name: "alice@acme.example".into(),
-        }],
+        subjects: vec![Subject { kind: SubjectKind::User, name: "alice@acme.example".into() }],
         expires_at: Some("2027-01-01T00:00:00Z".parse().unwrap()),
         when: None,
     }];
@@ -50,10 +42,7 @@ fn full() -> TenantConfig {
         api_base_url: None,
         account: Account::Stripe {
             secret_key: seal(&Provider::seal_field("stripe", "secretKey"), "sk_test_1"),
-            webhook_signing_secrets: vec![seal(
-                &Provider::seal_field("stripe", "webhookSigningSecrets/0"),
-                "whsec_1",
-            )],
+            webhook_signing_secrets: vec![seal(&Provider::seal_field("stripe", "webhookSigningSecrets/0"), "whsec_1")],
             api_version: None,
             webhook_tolerance_seconds: 300,
         },
@@ -61,16 +50,10 @@ fn full() -> TenantConfig {
     tenant.limits = vec![Limit {
         name: "acme/per-user".into(),
         methods: vec!["POST".into()],
-        paths: vec![PathMatch {
-            kind: PathMatchKind::PathPrefix,
-            value: "/payments".into(),
-        }],
+        paths: vec![PathMatch { kind: PathMatchKind::PathPrefix, value: "/payments".into() }],
         when: vec![],
         counters: vec![Counter::User, Counter::Header("x-device".into())],
-        rates: vec![Rate {
-            limit: count(100),
-            window_seconds: count(60),
-        }],
+        rates: vec![Rate { limit: count(100), window_seconds: count(60) }],
         algorithm: Algorithm::SlidingWindow,
         burst: None,
         cost: count(1),
@@ -95,11 +78,7 @@ fn the_committed_document_is_what_is_written_today() {
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(committed, &text).unwrap();
     }
-    assert_eq!(
-        std::fs::read_to_string(committed).unwrap(),
-        text,
-        "run with UPDATE=1 if the format was meant to grow"
-    );
+    assert_eq!(std::fs::read_to_string(committed).unwrap(), text, "run with UPDATE=1 if the format was meant to grow");
 }
 
 #[test]
@@ -124,10 +103,7 @@ fn the_document_of_a_newer_operator_still_reads() {
     let mut wire: Wire<Value> = serde_json::from_str(&encode(&full()).unwrap().text).unwrap();
     wire.tenant["invented"] = Value::from(1);
     wire.revision = revision(&wire.tenant);
-    assert_eq!(
-        decode(&serde_json::to_string(&wire).unwrap()).unwrap().1.name.as_str(),
-        "acme"
-    );
+    assert_eq!(decode(&serde_json::to_string(&wire).unwrap()).unwrap().1.name.as_str(), "acme");
 }
 
 #[test]
