@@ -1,5 +1,7 @@
 //! A tenant's document as the one ConfigMap that the API watches. Pure.
 
+use std::collections::BTreeMap;
+
 use contract::{
     TenantConfig, codec,
     names::{ANNOTATION_REVISION, CONTRACT_VERSION, DOCUMENT_KEY, LABEL_CONTRACT, config_map},
@@ -52,18 +54,15 @@ pub fn document(
 /// Whether `stored` already says all that `wanted` says, and no data besides. What others added to its metadata stays
 /// theirs and does not count.
 pub fn stands(Prepared(wanted): &Prepared<ConfigMap>, stored: &ConfigMap) -> bool {
-    let within = |part: &Option<std::collections::BTreeMap<String, String>>,
-                  whole: &Option<std::collections::BTreeMap<String, String>>| {
+    type Map = Option<BTreeMap<String, String>>;
+    let within = |part: &Map, whole: &Map| {
         part.iter().flatten().all(|(key, value)| whole.as_ref().and_then(|whole| whole.get(key)) == Some(value))
     };
     let (wants, has) = (&wanted.metadata, &stored.metadata);
+    let owned = |owner| has.owner_references.iter().flatten().any(|known| known == owner);
     wanted.data == stored.data
-        && stored.binary_data.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
+        && stored.binary_data.as_ref().is_none_or(BTreeMap::is_empty)
         && within(&wants.labels, &has.labels)
         && within(&wants.annotations, &has.annotations)
-        && wants
-            .owner_references
-            .iter()
-            .flatten()
-            .all(|owner| has.owner_references.iter().flatten().any(|o| o == owner))
+        && wants.owner_references.iter().flatten().all(owned)
 }

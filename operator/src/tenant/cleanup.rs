@@ -1,5 +1,7 @@
 //! The end of a Tenant: first the API forgets it, then (with `deletionPolicy: Delete`) its data goes, then the object.
 
+use std::time::Duration;
+
 use contract::names::{FINALIZER, config_map};
 use crds::{Tenant, tenant::DeletionPolicy};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -9,7 +11,6 @@ use kube::{
     runtime::controller::Action,
 };
 use serde_json::json;
-use std::time::Duration;
 
 use super::{apply, purge, status};
 use crate::{
