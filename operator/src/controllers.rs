@@ -13,7 +13,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use kube::{
     ResourceExt,
     api::PartialObjectMeta,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
         controller::{self, Action, Config, applier},
         reflector::ObjectRef,
@@ -21,7 +21,7 @@ use kube::{
     },
 };
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     context::Ctx,
@@ -35,7 +35,7 @@ use crate::{
     role_binding,
     stores::{Kept, Key, Shelf, Stores},
     tenant,
-    watch::{self, Change},
+    watch::{self, Change, Told},
 };
 
 /// How long the first of several triggers waits for the others.
@@ -43,6 +43,11 @@ const DEBOUNCE: Duration = Duration::from_millis(2);
 /// Objects of one kind that are reconciled at once. High, because a Tenant mostly waits for its replicas' answers; what
 /// the API server has to bear is bounded in the client.
 const CONCURRENCY: u16 = 256;
+
+/// A reconcile that takes longer hangs, and is begun anew.
+const LONGEST: Duration = Duration::from_mins(2);
+/// How long what has begun may take after the process was asked to stop.
+const FINISH: Duration = Duration::from_secs(10);
 
 /// Who waits to be looked at.
 pub struct Queues {
@@ -297,12 +302,28 @@ impl Watches<'_> {
         on: OnChange<K>,
     ) {
         let (ctx, queues) = (self.ctx.clone(), self.queues.clone());
-        let synced = self.readiness.waits_for(&format!("the list of {}", K::plural(&())));
+        let listed = self.readiness.waits_for(&format!("the list of {}", K::plural(&())));
         self.tasks.spawn(async move {
-            let tell = |change: Change<K>| on(&change, &ctx, &queues);
-            watch::keep(&ctx, scope.as_deref(), events, kept(&ctx.stores), tell, || synced.done()).await;
+            let tell = |told| match told {
+                Told::Changed(change) => on(&change, &ctx, &queues),
+                Told::Unreadable(object) => unreadable::<K>(&ctx, object),
+                Told::Synced => listed.done(),
+            };
+            watch::keep(scope.as_deref(), events, kept(&ctx.stores), tell).await;
         });
     }
+}
+
+/// The object's own status cannot say it, because nobody knows what else stands there.
+fn unreadable<K: Kept>(ctx: &Ctx, object: InvalidObject) {
+    let (kind, meta) = (K::kind(&()), &object.metadata);
+    ctx.metrics.malformed(&kind);
+    tracing::warn!(
+        %kind, namespace = meta.namespace, name = meta.name, error = object.error,
+        "an object cannot be read as its kind and is left as it was",
+    );
+    let note = format!("this {kind} cannot be read and its last good version stays in force: {}", object.error);
+    ctx.events.warning(&DeserializeGuard::<K>(Err(object)), "Malformed", "Read", note);
 }
 
 /// Reconciles until `stop`, then finishes what it has begun. Dropping it stops at once.
@@ -332,7 +353,8 @@ pub async fn run(ctx: Arc<Ctx>, queues: Arc<Queues>, stop: impl Future<Output = 
     queues.role_bindings.close();
     queues.payment_providers.close();
     queues.rate_limit_policies.close();
-    running.join_all().await;
+    // What hangs is cut off: the Lease is to be released before the kubelet loses its patience.
+    let _ = timeout(FINISH, running.join_all()).await;
 }
 
 /// A Tenant's visit leaves a verdict on everything that is attached to it, which the statuses of those repeat.
@@ -376,10 +398,13 @@ where
                 async move {
                     let timer = ctx.metrics.begin(object.as_ref());
                     // An object that breaks our code must not stop the others.
-                    let done = AssertUnwindSafe(work).catch_unwind().await;
-                    let done = done.unwrap_or_else(|_| {
-                        Err(ReconcileError::waiting("Panicked", "the reconciler panicked; its log has the place"))
-                    });
+                    let done = match timeout(LONGEST, AssertUnwindSafe(work).catch_unwind()).await {
+                        Ok(Ok(done)) => done,
+                        Ok(Err(_)) => {
+                            Err(ReconcileError::waiting("Panicked", "the reconciler panicked; its log has the place"))
+                        }
+                        Err(_) => Err(ReconcileError::waiting("TimedOut", format!("gave up after {LONGEST:?}"))),
+                    };
                     drop(timer);
                     if done.is_ok() {
                         ctx.metrics.succeeded(&K::kind(&()), ctx.now());

@@ -33,7 +33,7 @@ pub mod telemetry;
 pub mod tenant;
 pub mod watch;
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context;
 use kube::Client;
@@ -41,8 +41,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::Settings, clock::SystemClock, context::Ctx, controllers::Queues, events::Events, leader::Election,
-    metrics::Metrics, readiness::Readiness, replicas::Replicas, statuses::Statuses, stores::Stores,
+    cli::Settings,
+    clock::SystemClock,
+    context::Ctx,
+    controllers::Queues,
+    events::Events,
+    leader::{Election, Timing},
+    metrics::Metrics,
+    readiness::Readiness,
+    replicas::Replicas,
+    statuses::Statuses,
+    stores::Stores,
     tenant::outcome::Outcomes,
 };
 
@@ -72,44 +81,61 @@ pub async fn run(settings: Settings, client: Client, shutdown: CancellationToken
     let readiness = Readiness::default();
     let admin = axum::serve(listener, admin::router(ctx.clone(), readiness.clone()))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());
-
-    let reconciling = async {
-        let queues = Arc::new(Queues::new(&ctx.metrics));
-        // Ready only with full shelves: a document rendered from half of the bindings would revoke the other half.
-        unless(&shutdown, readiness::kinds_are_served(&ctx.client, &readiness)).await?;
-        let _watches = controllers::watch_all(&ctx, &queues, &readiness);
-        unless(&shutdown, readiness.ready()).await?;
-        tracing::info!("ready");
-        if !ctx.settings.leader_election {
-            ctx.metrics.leading(true);
-            controllers::run(ctx.clone(), queues, shutdown.cancelled()).await;
-            return Some(());
-        }
-        let (namespace, pod) = (&ctx.settings.pod_namespace, &ctx.settings.pod_name);
-        let mut election = Election::new(ctx.client.clone(), namespace, pod, timing, ctx.clock.clone());
-        loop {
-            let mut term = unless(&shutdown, election.acquire()).await?;
-            ctx.metrics.leading(true);
-            let finished = {
-                // Dropped with the term: what a former leader still had in mind is not done.
-                let controllers = controllers::run(ctx.clone(), queues.clone(), shutdown.cancelled());
-                tokio::select! {
-                    () = controllers => true,
-                    () = election.keep(&mut term) => false,
-                }
-            };
-            ctx.metrics.leading(false);
-            if finished {
-                election.release(term).await;
-                return Some(());
-            }
-        }
-    };
-    let (served, _) = tokio::join!(async { admin.await.context("the admin server failed") }, reconciling);
-    served
+    let admin = async { admin.await.context("the admin server failed") };
+    tokio::try_join!(admin, operate(&ctx, &readiness, timing, &shutdown)).map(drop)
 }
 
-/// The outcome, unless the process is asked to stop first.
-async fn unless<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
-    shutdown.run_until_cancelled(work).await
+/// Waits for the kinds, fills the shelves, and reconciles while leading.
+async fn operate(
+    ctx: &Arc<Ctx>,
+    readiness: &Readiness,
+    timing: Timing,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let queues = Arc::new(Queues::new(&ctx.metrics));
+    let kinds = readiness::kinds_are_served(&ctx.client, readiness);
+    if shutdown.run_until_cancelled(kinds).await.is_none() {
+        return Ok(());
+    }
+    let mut watches = controllers::watch_all(ctx, &queues, readiness);
+    let work = async {
+        // Ready only with full shelves: a document rendered from half of the bindings would revoke the other half.
+        shutdown.run_until_cancelled(readiness.ready()).await?;
+        tracing::info!("ready");
+        if ctx.settings.leader_election {
+            lead(ctx, &queues, timing, shutdown).await
+        } else {
+            ctx.metrics.leading(true);
+            controllers::run(ctx.clone(), queues.clone(), shutdown.cancelled()).await;
+            Some(())
+        }
+    };
+    tokio::select! {
+        _ = work => Ok(()),
+        // A watch has no end; without it we would go on with what was true once.
+        ended = watches.join_next() => Err(anyhow::anyhow!("a watch ended: {ended:?}")),
+    }
+}
+
+/// Term after term, until the process is asked to stop.
+async fn lead(ctx: &Arc<Ctx>, queues: &Arc<Queues>, timing: Timing, shutdown: &CancellationToken) -> Option<()> {
+    let (namespace, pod) = (&ctx.settings.pod_namespace, &ctx.settings.pod_name);
+    let mut election = Election::new(ctx.client.clone(), namespace, pod, timing, ctx.clock.clone());
+    loop {
+        let mut term = shutdown.run_until_cancelled(election.acquire()).await?;
+        ctx.metrics.leading(true);
+        let finished = {
+            // Dropped with the term: what a former leader still had in mind is not done.
+            let controllers = controllers::run(ctx.clone(), queues.clone(), shutdown.cancelled());
+            tokio::select! {
+                () = controllers => true,
+                () = election.keep(&mut term) => false,
+            }
+        };
+        ctx.metrics.leading(false);
+        if finished {
+            election.release(term).await;
+            return Some(());
+        }
+    }
 }

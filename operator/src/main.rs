@@ -1,6 +1,6 @@
 //! The operator's process: parse, telemetry, run.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use kube::{Config, client::ClientBuilder};
@@ -10,13 +10,16 @@ use operator::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tower::limit::ConcurrencyLimitLayer;
+use tower::{limit::ConcurrencyLimitLayer, timeout::TimeoutLayer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Requests to the API server that may be under way at once; a watch counts only until it begins.
 const REQUESTS: usize = 64;
+
+/// How long the API server may take to begin its answer.
+const ANSWER: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -37,6 +40,7 @@ async fn run(Cli { command, settings }: Cli) -> anyhow::Result<()> {
         Command::Run => {
             let _telemetry = telemetry::start(&settings)?;
             let client = ClientBuilder::try_from(Config::infer().await?)?
+                .with_layer(&TimeoutLayer::new(ANSWER))
                 .with_layer(&ConcurrencyLimitLayer::new(REQUESTS))
                 .build();
             operator::run(settings, client, on_signal()?).await

@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::PartialObjectMeta,
-    core::{DeserializeGuard, NamespaceResourceScope},
+    core::{DeserializeGuard, NamespaceResourceScope, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
@@ -18,10 +18,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{
-    context::Ctx,
-    stores::{Kept, Shelf},
-};
+use crate::stores::{Kept, Shelf};
 
 /// An object that appeared (`before` is none), changed, or went (`after` is none).
 pub struct Change<K> {
@@ -109,15 +106,21 @@ pub fn metadata<K: Watched>(
     })
 }
 
-/// Keeps the shelf as the events tell, for ever. `synced` is called after each complete list; `scope` is the namespace
-/// that is listed, if it is one.
+/// What a watch has to say.
+pub enum Told<K> {
+    Changed(Change<K>),
+    /// An object that cannot be read as its kind; its last good version stays on the shelf.
+    Unreadable(InvalidObject),
+    /// Everything has been listed.
+    Synced,
+}
+
+/// Keeps the shelf as the events tell, for ever. `scope` is the namespace that is listed, if it is one.
 pub async fn keep<K: Kept>(
-    ctx: &Ctx,
     scope: Option<&str>,
     events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>>,
     shelf: &Shelf<K>,
-    mut tell: impl FnMut(Change<K>),
-    mut synced: impl FnMut(),
+    mut tell: impl FnMut(Told<K>),
 ) {
     let mut events = std::pin::pin!(events);
     let mut listed = HashSet::new();
@@ -126,7 +129,7 @@ pub async fn keep<K: Kept>(
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => {
                 listed.insert(id(&object));
-                put(ctx, shelf, object, &mut tell);
+                put(shelf, object, &mut tell);
             }
             Ok(Event::InitDone) => {
                 // What was deleted while nobody watched.
@@ -135,9 +138,9 @@ pub async fn keep<K: Kept>(
                     take(shelf, gone, &mut tell);
                 }
                 listed = HashSet::new();
-                synced();
+                tell(Told::Synced);
             }
-            Ok(Event::Apply(object)) => put(ctx, shelf, object, &mut tell),
+            Ok(Event::Apply(object)) => put(shelf, object, &mut tell),
             Ok(Event::Delete(object)) => {
                 let (namespace, name) = id(&object);
                 shelf.take_unreadable(&namespace, &name);
@@ -150,12 +153,7 @@ pub async fn keep<K: Kept>(
     }
 }
 
-fn put<K: Kept>(
-    ctx: &Ctx,
-    shelf: &Shelf<K>,
-    DeserializeGuard(object): DeserializeGuard<K>,
-    tell: &mut impl FnMut(Change<K>),
-) {
+fn put<K: Kept>(shelf: &Shelf<K>, DeserializeGuard(object): DeserializeGuard<K>, tell: &mut impl FnMut(Told<K>)) {
     match object {
         Ok(mut object) => {
             // Nobody asks who owns which field, and it is often half of an object.
@@ -164,39 +162,105 @@ fn put<K: Kept>(
             let version = object.resource_version();
             let before = shelf.put(object);
             if before.as_ref().is_none_or(|before| before.resource_version() != version) {
-                tell(Change { before, after: shelf.get(&namespace, &name) });
+                tell(Told::Changed(Change { before, after: shelf.get(&namespace, &name) }));
             }
         }
-        Err(malformed) => {
-            let meta = &malformed.metadata;
+        Err(unreadable) => {
+            let meta = &unreadable.metadata;
             shelf.put_unreadable(
                 meta.namespace.as_deref().unwrap_or_default(),
                 meta.name.as_deref().unwrap_or_default(),
             );
-            ctx.metrics.malformed(&K::kind(&()));
-            tracing::warn!(
-                kind = %K::kind(&()),
-                namespace = malformed.metadata.namespace,
-                name = malformed.metadata.name,
-                error = malformed.error,
-                "an object cannot be read as its kind and is left as it was",
-            );
-            let note = format!(
-                "this {} cannot be read and its last good version stays in force: {}",
-                K::kind(&()),
-                malformed.error
-            );
-            ctx.events.warning(&DeserializeGuard::<K>(Err(malformed)), "Malformed", "Read", note);
+            tell(Told::Unreadable(unreadable));
         }
     }
 }
 
-fn take<K: Kept>(shelf: &Shelf<K>, object: &Arc<K>, tell: &mut impl FnMut(Change<K>)) {
+fn take<K: Kept>(shelf: &Shelf<K>, object: &Arc<K>, tell: &mut impl FnMut(Told<K>)) {
     if let Some(before) = shelf.take(object) {
-        tell(Change { before: Some(before), after: None });
+        tell(Told::Changed(Change { before: Some(before), after: None }));
     }
 }
 
 fn id(object: &impl ResourceExt) -> (String, String) {
     (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::Tenant;
+    use futures::stream;
+
+    use super::*;
+
+    fn tenant(name: &str, version: &str) -> DeserializeGuard<Tenant> {
+        let mut tenant = Tenant::new_minimal(name, "acme.example");
+        tenant.metadata.namespace = Some("shop".into());
+        tenant.metadata.resource_version = Some(version.into());
+        DeserializeGuard(Ok(tenant))
+    }
+
+    fn malformed(name: &str) -> DeserializeGuard<Tenant> {
+        let broken =
+            serde_json::json!({ "metadata": { "name": name, "namespace": "shop" }, "spec": { "hostnames": 5 } });
+        serde_json::from_value(broken).unwrap()
+    }
+
+    /// What was told of these events, as `+name`, `~name`, `-name`, `?name` and `.`.
+    async fn told(shelf: &Shelf<Tenant>, events: Vec<Event<DeserializeGuard<Tenant>>>) -> Vec<String> {
+        let mut words = Vec::new();
+        keep(Some("shop"), stream::iter(events.into_iter().map(Ok)), shelf, |told| {
+            words.push(match told {
+                Told::Synced => ".".to_owned(),
+                Told::Unreadable(object) => format!("?{}", object.metadata.name.unwrap()),
+                Told::Changed(Change { before: None, after }) => format!("+{}", after.unwrap().name_any()),
+                Told::Changed(Change { before: Some(before), after: None }) => format!("-{}", before.name_any()),
+                Told::Changed(Change { after: Some(after), .. }) => format!("~{}", after.name_any()),
+            });
+        })
+        .await;
+        words
+    }
+
+    #[tokio::test]
+    async fn a_list_tells_what_came_changed_and_went_while_nobody_watched() {
+        let shelf = Shelf::new(|_| Vec::new());
+        let first = ["same", "changed", "gone"].map(|name| Event::InitApply(tenant(name, "1")));
+        let first = [Event::Init].into_iter().chain(first).chain([Event::InitDone]).collect();
+        assert_eq!(told(&shelf, first).await, ["+same", "+changed", "+gone", "."]);
+        let second = vec![
+            Event::Init,
+            Event::InitApply(tenant("same", "1")),
+            Event::InitApply(tenant("changed", "2")),
+            Event::InitApply(tenant("new", "3")),
+            Event::InitDone,
+        ];
+        assert_eq!(told(&shelf, second).await, ["~changed", "+new", "-gone", "."]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_told_and_stays_as_it_was() {
+        let shelf = Shelf::new(|_| Vec::new());
+        let events = vec![
+            Event::Apply(tenant("acme", "1")),
+            Event::Apply(malformed("acme")),
+            Event::Apply(tenant("other", "2")),
+        ];
+        assert_eq!(told(&shelf, events).await, ["+acme", "?acme", "+other"]);
+        assert!(shelf.get("shop", "acme").is_some());
+        let relist = vec![Event::Init, Event::InitApply(malformed("acme")), Event::InitDone];
+        assert_eq!(told(&shelf, relist).await, ["?acme", "-other", "."]);
+        assert_eq!(told(&shelf, vec![Event::Delete(malformed("acme"))]).await, ["-acme"]);
+    }
+
+    #[test]
+    fn a_change_of_status_alone_is_not_intent() {
+        let DeserializeGuard(Ok(before)) = tenant("acme", "1") else { panic!("it is well-formed") };
+        let mut after = before.clone();
+        after.metadata.resource_version = Some("2".into());
+        let change = |after: Tenant| Change { before: Some(Arc::new(before.clone())), after: Some(Arc::new(after)) };
+        assert!(!change(after.clone()).is_intent());
+        after.metadata.generation = Some(2);
+        assert!(change(after).is_intent());
+    }
 }

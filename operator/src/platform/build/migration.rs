@@ -21,14 +21,20 @@ const NAME: &str = "tenantry-migrate";
 /// A migration that fails three times needs a person.
 const RETRIES: i32 = 2;
 
+/// Longest value of a label.
+const LABEL_CHARS: usize = 63;
+
 /// One Job per image and database: a name says which, and a finished one is not run again.
 pub fn name(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Source) -> String {
     let mut hash = Sha256::new();
-    for part in [&validated.image, &postgres.secret, &postgres.digest] {
+    for part in [&found.name, &validated.image, &postgres.secret, &postgres.digest] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    format!("{}-migrate-{}", found.name, hex::encode(&hash.finalize()[..5]))
+    let suffix = format!("-migrate-{}", hex::encode(&hash.finalize()[..5]));
+    // The name becomes a label of the pods.
+    let platform = &found.name[..found.name.len().min(LABEL_CHARS - suffix.len())];
+    format!("{}{suffix}", platform.trim_end_matches('-'))
 }
 
 pub fn job(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Source) -> Job {

@@ -72,6 +72,14 @@ fn another_image_or_database_is_another_migration_and_anything_else_is_not() {
 }
 
 #[test]
+fn the_migration_of_a_platform_with_a_long_name_still_fits_into_a_label() {
+    let mut found = found(EXTERNAL);
+    found.name = "p".repeat(50);
+    let name = build(&found, &validate(&found, IMAGE)).workload.unwrap().migration.0.metadata.name.unwrap();
+    assert_eq!(name.len(), 63, "{name}");
+}
+
+#[test]
 fn more_hosts_than_an_object_can_hold_become_one_rule_for_all() {
     let spec = format!("{EXTERNAL}ingress: {{}}\n");
     let found = found(&spec);
