@@ -306,7 +306,7 @@ impl Watches<'_> {
         self.tasks.spawn(async move {
             let tell = |told| match told {
                 Told::Changed(change) => on(&change, &ctx, &queues),
-                Told::Unreadable(object) => unreadable::<K>(&ctx, object),
+                Told::Unreadable(object) => unreadable::<K>(&ctx, *object),
                 Told::Synced => listed.done(),
             };
             watch::keep(scope.as_deref(), events, kept(&ctx.stores), tell).await;

@@ -110,7 +110,7 @@ pub fn metadata<K: Watched>(
 pub enum Told<K> {
     Changed(Change<K>),
     /// An object that cannot be read as its kind; its last good version stays on the shelf.
-    Unreadable(InvalidObject),
+    Unreadable(Box<InvalidObject>),
     /// Everything has been listed.
     Synced,
 }
@@ -171,7 +171,7 @@ fn put<K: Kept>(shelf: &Shelf<K>, DeserializeGuard(object): DeserializeGuard<K>,
                 meta.namespace.as_deref().unwrap_or_default(),
                 meta.name.as_deref().unwrap_or_default(),
             );
-            tell(Told::Unreadable(unreadable));
+            tell(Told::Unreadable(Box::new(unreadable)));
         }
     }
 }
