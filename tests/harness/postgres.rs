@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::OnceCell;
 use url::Url;
+use uuid::Uuid;
 
 use crate::{
     process::{Launch, Process, Signal, am_root, find_program, free_port},
@@ -74,26 +75,20 @@ impl Postgres {
 
     /// A private server with its data in `folder`, which is made where it isn't there yet.
     pub async fn start(folder: &Path, durability: Durability) -> Result<Self> {
-        let postgres = binary("postgres")?;
         let user = am_root().then_some("postgres"); // PostgreSQL refuses to run as root
-        let data = folder.join("data");
-        let log = folder.join("postgres.log");
+        let (data, password) = (folder.join("data"), folder.join("superuser.password"));
         if !data.join("PG_VERSION").exists() {
-            prepare(folder, user)?;
+            prepare(folder, &password, user)?;
             let arguments =
-                ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"];
-            let mut initdb = Launch::new("initdb", binary("initdb")?, folder.join("initdb.log"))
+                ["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"];
+            let mut initdb = launch("initdb", folder, user)?
                 .args(arguments)
-                .args([&data])
-                .as_user(user)
+                .args([format!("--pwfile={}", password.display()), format!("--pgdata={}", data.display())])
                 .start()
                 .await?;
             if !initdb.wait().await?.success() {
                 bail!("initdb failed:\n{}", initdb.log_tail(20));
             }
-            // Anyone on this machine may connect to loopback: only the superuser of the first minute is trusted.
-            let rules = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
-            fs::write(data.join("pg_hba.conf"), rules)?;
         }
         // A server that was killed leaves its lock behind; with our own data folder there is no other owner.
         let stale = data.join("postmaster.pid");
@@ -102,30 +97,20 @@ impl Postgres {
         }
 
         let port = free_port()?;
-        let settings = [
-            "listen_addresses=127.0.0.1".into(),
-            format!("port={port}"),
-            format!("unix_socket_directories={}", folder.display()),
-            "max_connections=300".into(),
-            "shared_buffers=64MB".into(),
-        ];
-        let process = Launch::new("postgres", postgres, log)
+        let settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
+        let settings = settings.iter().chain(durability.settings()).map(|setting| format!("-c{setting}"));
+        let mut process = launch("postgres", folder, user)?
             .args(["-D".into(), data.into_os_string()])
-            .args(
-                settings
-                    .iter()
-                    .map(String::as_str)
-                    .chain(durability.settings().iter().copied())
-                    .map(|setting| format!("-c{setting}")),
-            )
-            .as_user(user)
+            .args([format!("-cport={port}")])
+            .args(settings)
             .start()
             .await?;
-        Self::greet(process, folder, port).await
-    }
-
-    async fn greet(mut process: Process, folder: &Path, port: u16) -> Result<Self> {
-        let superuser = PgConnectOptions::new().socket(folder).port(port).username("postgres").database("postgres");
+        let superuser = PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(port)
+            .username("postgres")
+            .password(fs::read_to_string(password)?.trim())
+            .database("postgres");
         let mut connection = wait::until("PostgreSQL to accept connections", async || {
             process.check_alive()?;
             Ok(PgConnection::connect_with(&superuser).await.ok())
@@ -202,9 +187,18 @@ async fn create_owner(superuser: &mut PgConnection, role: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes the folder, and gives it to the user who is going to own the data.
-fn prepare(folder: &Path, user: Option<&str>) -> Result<()> {
+fn launch(program: &str, folder: &Path, user: Option<&str>) -> Result<Launch> {
+    let launch = Launch::new(program, binary(program)?, folder.join(format!("{program}.log"))).as_user(user);
+    // A checkout below /root is closed to the server's own user.
+    let closed = user.is_some() && folder.ancestors().skip(1).any(|parent| !traversable(parent));
+    Ok(if closed { launch.with_capability("dac_override") } else { launch })
+}
+
+/// Makes the folder and the superuser's password, and gives both to the user who is going to own the data.
+fn prepare(folder: &Path, password: &Path, user: Option<&str>) -> Result<()> {
     fs::create_dir_all(folder)?;
+    fs::write(password, Uuid::new_v4().simple().to_string())?;
+    fs::set_permissions(password, fs::Permissions::from_mode(0o600))?;
     let Some(user) = user else { return Ok(()) };
     let passwd = fs::read_to_string("/etc/passwd")?;
     let ids = passwd
@@ -213,15 +207,10 @@ fn prepare(folder: &Path, user: Option<&str>) -> Result<()> {
         .find(|fields| fields[0] == user)
         .and_then(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
     let (uid, gid) = ids.with_context(|| format!("there is no user {user}: PostgreSQL's package makes it"))?;
-    chown(folder, Some(uid), Some(gid))?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o750))?;
-    match folder.ancestors().skip(1).find(|parent| !traversable(parent)) {
-        None => Ok(()),
-        Some(closed) => bail!(
-            "PostgreSQL does not run as root, and its user cannot pass through {}: chmod o+x it, or name another data folder",
-            closed.display()
-        ),
+    for path in [folder, password] {
+        chown(path, Some(uid), Some(gid))?;
     }
+    Ok(())
 }
 
 fn traversable(folder: &Path) -> bool {

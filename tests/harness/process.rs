@@ -37,6 +37,7 @@ pub struct Launch {
     clear_env: bool,
     log: PathBuf,
     user: Option<String>,
+    capability: Option<&'static str>,
 }
 
 impl Launch {
@@ -50,6 +51,7 @@ impl Launch {
             clear_env: false,
             log: log.into(),
             user: None,
+            capability: None,
         }
     }
 
@@ -75,12 +77,21 @@ impl Launch {
         self
     }
 
+    /// What that user may do beyond its own rights, as capabilities(7) names it.
+    pub fn with_capability(mut self, capability: &'static str) -> Self {
+        self.capability = Some(capability);
+        self
+    }
+
     fn command(&self) -> Result<Command> {
         let mut words: Vec<OsString> = Vec::new();
         if let Some(setpriv) = find_program("setpriv", &[]) {
             words.extend([setpriv.into(), "--pdeathsig".into(), "KILL".into()]);
             if let Some(user) = &self.user {
                 words.extend(["--reuid", user, "--regid", user, "--clear-groups"].map(Into::into));
+            }
+            if let Some(capability) = self.capability {
+                words.extend(["inh", "ambient"].map(|set| format!("--{set}-caps=+{capability}").into()));
             }
             words.push("--".into());
         } else if let Some(user) = &self.user {
