@@ -33,7 +33,7 @@ use super::{
     figures::{Sample, cpu_micros, memory_mib},
 };
 
-/// As many as a person's `kubectl apply -f folder/` would not reach, and a controller of theirs would.
+/// Requests in flight, as a GitOps controller would have them.
 const APPLIED_AT_ONCE: usize = 16;
 const SETTLING: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_mins(15);
