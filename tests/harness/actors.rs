@@ -1,6 +1,6 @@
 //! People, and what they do. They speak HTTP to the ingress and know nothing else.
 //!
-//! ```ignore
+//! ```text
 //! let acme = platform.tenant("acme").await?;
 //! let alice = acme.user("alice");
 //! alice.registers().await?;
