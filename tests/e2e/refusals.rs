@@ -111,6 +111,7 @@ spec: {{hostnames: [{}]}}
         kubectl.run("delete tenant acme").await?;
         platform.objects.until("tenant/usurper", "Accepted", "True").await?;
         platform.objects.until("tenant/usurper", "Programmed", "True").await?;
+        acme.is_routed().await?;
         acme.user("alice").tries_to_log_in("Any-password-1").await?.expect(StatusCode::UNAUTHORIZED)?;
         Ok(())
     })
