@@ -37,7 +37,7 @@ impl Up {
         let data = folder.join(".dev").into_os_string();
         let launch = Launch::new("cargo dev up", env!("CARGO_BIN_EXE_dev"), &log);
         let mut process = launch.args(["up", "--port", "0", "--data"]).args([data]).start().await?;
-        let up = wait::within(Duration::from_secs(240), "Tenantry to be up", async || {
+        let up = wait::within(Duration::from_mins(4), "Tenantry to be up", async || {
             process.check_alive()?;
             Ok(tail(&log, 200).contains("Ctrl-C stops everything").then_some(()))
         });
@@ -53,7 +53,7 @@ impl Up {
 
     /// Ctrl-C.
     async fn interrupt(mut self) -> Result<()> {
-        let status = self.process.stop(Signal::INT, Duration::from_secs(60)).await?;
+        let status = self.process.stop(Signal::INT, Duration::from_mins(1)).await?;
         ensure!(status.success(), "Ctrl-C ends it well: {status}\n{}", tail(&self.log, 40));
         Ok(())
     }
