@@ -81,6 +81,36 @@ async fn the_api_serves_and_restarts_with_the_control_plane_down() -> Result<()>
 }
 
 #[tokio::test]
+async fn without_redis_people_sign_in_and_pay_and_are_still_counted() -> Result<()> {
+    Platform::run(async |platform| {
+        let acme = platform.tenant("acme").await?;
+        let alice = acme.user("alice");
+        alice.registers().await?;
+        let policy = json!({"apiVersion": "tenantry.dev/v1alpha1", "kind": "RateLimitPolicy", "metadata": {"name": "few"},
+            "spec": {"targetRef": {"kind": "Tenant", "name": "acme"}, "limits": {"lists": {
+                "match": {"methods": ["GET"], "paths": [{"type": "Exact", "value": "/payments"}]},
+                "counters": ["Tenant"], "rates": [{"limit": 2, "window": "1h"}], "failureMode": "Local"}}}});
+        platform.objects.apply(&policy).await?;
+        platform.objects.until("ratelimitpolicy/few", "Ready", "True").await?;
+
+        platform.redis.stop().await?;
+        alice.me().await?.expect(StatusCode::OK)?;
+        alice.logs_in().await?;
+        alice.pays(10, "EUR").await?;
+        // Each of the two replicas counts alone, so at most twice the limit passes.
+        let mut passed = 0;
+        while alice.get("/payments").await?.status == StatusCode::OK {
+            passed += 1;
+            ensure!(passed <= 4, "a limit that counts locally still limits");
+        }
+        ensure!(passed >= 2, "and lets through what it allows: {passed}");
+        alice.get("/payments").await?.expect(StatusCode::TOO_MANY_REQUESTS)?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn what_somebody_edits_by_hand_is_put_right() -> Result<()> {
     Platform::run(async |platform| {
         let acme = platform.tenant("acme").await?;
