@@ -255,12 +255,17 @@ pub fn pkcs8_pem(private: &[u8]) -> String {
 }
 
 pub fn redis_url() -> String {
-    env::var("TENANTRY_TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:56379".into())
+    service("TENANTRY_TEST_REDIS_URL", "redis://127.0.0.1:6379")
 }
 
 pub fn database_url() -> String {
-    let default = "postgres://tenantry:tenantry@127.0.0.1:55432/postgres";
-    env::var("TENANTRY_TEST_DATABASE_URL").unwrap_or_else(|_| default.into())
+    service("TENANTRY_TEST_DATABASE_URL", "postgres://user:password@127.0.0.1:5432/postgres")
+}
+
+/// No default: a test must not find somebody's own server by chance.
+fn service(variable: &str, example: &str) -> String {
+    env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run `cargo dev test`, or set it, such as {example}"))
 }
 
 /// A database that lives as long as its test, copied from a migrated template.
