@@ -74,6 +74,8 @@ pub mod reasons {
     pub const SECRET_INVALID: &str = "SecretInvalid";
     /// A live key in a test provider, or the reverse.
     pub const MODE_MISMATCH: &str = "ModeMismatch";
+    /// Of an event: another key signs the tenant's access tokens.
+    pub const SIGNING_KEY_ROTATED: &str = "SigningKeyRotated";
     pub const UNAUTHORIZED: &str = "Unauthorized";
     pub const RATE_LIMITED: &str = "RateLimited";
     /// Not asked, because nothing that can answer is there yet.

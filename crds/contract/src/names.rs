@@ -21,6 +21,9 @@ pub const LABEL_CONTRACT: &str = "tenantry.dev/contract";
 /// Revision of the document in the same ConfigMap, for people and for selectors on metadata only.
 pub const ANNOTATION_REVISION: &str = "tenantry.dev/revision";
 
+/// On a Tenant: whatever new it says asks for a new signing key.
+pub const ANNOTATION_ROTATE_SIGNING_KEY: &str = "tenantry.dev/rotate-signing-key";
+
 pub const MANAGED_BY: &str = "tenantry-operator";
 pub const PART_OF: &str = "tenantry";
 /// `app.kubernetes.io/name` of the API's pods.

@@ -3,7 +3,7 @@
 mod auth;
 
 use contract::tenant::Dialect;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -228,6 +228,10 @@ pub struct TenantStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<LoadedConfig>,
 
+    /// The key that signs access tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<SigningKeyInUse>,
+
     /// RoleBindings in force.
     #[serde(default)]
     pub bindings: u32,
@@ -254,6 +258,21 @@ pub struct TenantDatabase {
     /// Name of the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// The key that signs now. Those before it go on verifying until their last token has expired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKeyInUse {
+    /// Secret that holds it.
+    pub secret_name: String,
+
+    /// When it began to sign.
+    pub since: Time,
+
+    /// What the annotation `tenantry.dev/rotate-signing-key` said when it was last carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<String>,
 }
 
 /// The proof that an apply has arrived: the revision of the tenant's configuration and how many replicas serve it.

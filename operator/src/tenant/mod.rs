@@ -24,8 +24,8 @@ use std::{sync::Arc, time::Duration};
 
 use contract::Revision;
 use crds::{
-    Tenant,
-    conditions::{EXPIRED, PROGRAMMED, READY, SUSPENDED},
+    Tenant, TenantStatus,
+    conditions::{EXPIRED, PROGRAMMED, READY, SUSPENDED, reasons::SIGNING_KEY_ROTATED},
 };
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
@@ -64,20 +64,22 @@ pub async fn reconcile(tenant: Arc<Tenant>, ctx: Arc<Ctx>) -> Result<Action, Rec
         }
     };
     let served = async {
-        let found = dereference(&ctx, tenant.clone()).await?;
+        let mut found = dereference(&ctx, tenant.clone()).await?;
+        signing_key::introduce(&mut found.signing_keys, found.stored.as_ref(), &before);
         let mut validated = validate(&found, now);
         validated.outcome.serving = serve(&ctx, &found, &mut validated).await?;
-        Ok(validated)
+        Ok((validated, found.signing_keys.introducing))
     };
     // What is said first need not be waited for by what is served.
-    let (validated, _) = tokio::try_join!(served, announced)?;
+    let ((validated, introducing), _) = tokio::try_join!(served, announced)?;
     before = opened.unwrap_or(before);
 
     let (status, conditions) = status::status(&tenant, &before, &validated, ctx.now());
     ctx.outcomes.put((tenant.namespace().unwrap_or_default(), tenant.name_any()), validated.outcome.clone());
     ctx.tenant_statuses.write(&ctx.client, &tenant, &status).await?;
     tell(&ctx, tenant.as_ref(), &conditions);
-    Ok(next_visit(&validated, now))
+    tell_of_rotation(&ctx, &tenant, &before, &status);
+    Ok(next_visit(&validated, introducing, now))
 }
 
 /// Brings what was found to be served to the API, and asks who has it.
@@ -110,11 +112,13 @@ async fn ask(ctx: &Ctx, tenant: &Tenant, platform: &str, revision: &Revision) ->
     ctx.replicas.ask(&ctx.stores.pods.find(&key), &tenant.name_any(), revision, ANSWER).await
 }
 
-fn next_visit(validated: &ValidatedTenant, now: Timestamp) -> Action {
-    let behind =
-        validated.outcome.serving.as_ref().filter(|serving| serving.loaded.ready > 0 && !serving.loaded.everywhere());
+fn next_visit(validated: &ValidatedTenant, introducing: bool, now: Timestamp) -> Action {
+    let loaded = validated.outcome.serving.as_ref().map(|serving| &serving.loaded);
+    let behind = loaded.filter(|loaded| loaded.ready > 0 && !loaded.everywhere()).map(|_| ASK_AGAIN);
+    // Everybody has the new signing key, so it may sign.
+    let introduced = (introducing && loaded.is_some() && behind.is_none()).then_some(Duration::ZERO);
     let due = validated.next.map(|at| until(at, now));
-    match behind.map(|_| ASK_AGAIN).into_iter().chain(due).min() {
+    match behind.into_iter().chain(introduced).chain(due).min() {
         Some(wait) => Action::requeue(wait),
         None => Action::await_change(),
     }
@@ -123,6 +127,18 @@ fn next_visit(validated: &ValidatedTenant, now: Timestamp) -> Action {
 /// From `now` until just after `at`.
 pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(1)
+}
+
+fn tell_of_rotation(ctx: &Ctx, tenant: &Tenant, before: &TenantStatus, after: &TenantStatus) {
+    if let (Some(before), Some(after)) = (&before.signing_key, &after.signing_key)
+        && before.secret_name != after.secret_name
+    {
+        let note = format!(
+            "the key in Secret {:?} signs now; the one in {:?} verifies until its last token has expired",
+            after.secret_name, before.secret_name
+        );
+        ctx.events.normal(tenant, SIGNING_KEY_ROTATED, "Rotate", note);
+    }
 }
 
 /// Events for what changed: a warning for what is not well, a note for what became well again and for what is served

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     outcome::{Serving, Standing},
+    signing_key,
     validate::ValidatedTenant,
 };
 use crate::{
@@ -91,6 +92,10 @@ pub fn status<'a>(
                 ready_replicas: loaded.ready,
             }),
             None => before.config.clone(),
+        },
+        signing_key: match config.and_then(|config| config.auth.signing_keys.first()) {
+            Some(key) => Some(signing_key::in_use(tenant, before.signing_key.as_ref(), &key.id, now)),
+            None => before.signing_key.clone(),
         },
         bindings: included(outcome.bindings.values().map(|verdict| verdict.included)),
         policies: included(outcome.policies.values().map(|verdict| verdict.included)),

@@ -134,6 +134,38 @@ async fn what_the_replicas_say_is_what_the_status_says() {
 }
 
 #[tokio::test]
+async fn a_new_signing_key_signs_when_every_replica_has_it_and_the_status_says_so() {
+    let keys =
+        |config: &ConfigMap| -> Vec<_> { document(config).auth.signing_keys.into_iter().map(|key| key.id).collect() };
+    let world = World::with_operator().await;
+    world.apply(ACME).await;
+    let tenant = world.ready::<Tenant>("acme").await;
+    let first = tenant.status.and_then(|status| status.signing_key).unwrap();
+    assert_eq!((first.secret_name.as_str(), first.rotation.as_deref()), ("acme-signing-key", None));
+
+    world.replicas.deaf.lock().push("acme".into());
+    let asked = json!({"metadata": {"annotations": {"tenantry.dev/rotate-signing-key": "leaked"}}});
+    world.all::<Tenant>().patch("acme", &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
+    world.condition::<Tenant>("acme", "Programmed", "False", "PartiallyProgrammed").await;
+    let introduced = keys(&world.get("acme-tenant-config").await);
+    assert_eq!((introduced.len(), introduced[0].as_str()), (2, "acme-signing-key"), "the new one only verifies");
+
+    world.replicas.deaf.lock().clear();
+    let carried_out = |tenant: Option<&Tenant>| {
+        let key = tenant.and_then(|tenant| tenant.status.as_ref()?.signing_key.as_ref());
+        key.is_some_and(|key| key.rotation.as_deref() == Some("leaked") && key.secret_name == introduced[1])
+    };
+    world.until::<Tenant>("acme", "the rotation was carried out", carried_out).await;
+    world.ready::<Tenant>("acme").await;
+    assert_eq!(keys(&world.get("acme-tenant-config").await), [introduced[1].clone(), introduced[0].clone()]);
+    assert_eq!(
+        world.all::<Secret>().list(&Default::default()).await.unwrap().items.len(),
+        5,
+        "one new key, and no more"
+    );
+}
+
+#[tokio::test]
 async fn a_hostname_goes_to_the_older_tenant_and_is_inherited_when_that_goes() {
     let world = World::with_operator().await;
     world.apply(ACME).await;
