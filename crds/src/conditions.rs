@@ -26,6 +26,8 @@ pub const PROGRESSING: &str = "Progressing";
 pub const PAUSED: &str = "Paused";
 pub const POSTGRES_READY: &str = "PostgresReady";
 pub const REDIS_READY: &str = "RedisReady";
+/// Requests from outside find their way, as far as the one that was asked to route them says.
+pub const ROUTED: &str = "Routed";
 /// It works, but not as declared; the message says what is missing.
 pub const DEGRADED: &str = "Degraded";
 
@@ -33,10 +35,11 @@ pub const DEGRADED: &str = "Degraded";
 pub mod of {
     use super::{
         ACCEPTED, AVAILABLE, CREDENTIALS_VERIFIED, DATABASE_READY, DEGRADED, EXPIRED, PAUSED, POSTGRES_READY,
-        PROGRAMMED, PROGRESSING, READY, REDIS_READY, RESOLVED_REFS, SUSPENDED,
+        PROGRAMMED, PROGRESSING, READY, REDIS_READY, RESOLVED_REFS, ROUTED, SUSPENDED,
     };
 
-    pub const PLATFORM: &[&str] = &[READY, AVAILABLE, PROGRESSING, PAUSED, POSTGRES_READY, REDIS_READY, DEGRADED];
+    pub const PLATFORM: &[&str] =
+        &[READY, AVAILABLE, PROGRESSING, PAUSED, POSTGRES_READY, REDIS_READY, ROUTED, DEGRADED];
     pub const TENANT: &[&str] = &[READY, ACCEPTED, RESOLVED_REFS, DATABASE_READY, PROGRAMMED, SUSPENDED];
     pub const ROLE_BINDING: &[&str] = &[READY, ACCEPTED, RESOLVED_REFS, PROGRAMMED, EXPIRED];
     pub const PAYMENT_PROVIDER: &[&str] = &[READY, ACCEPTED, RESOLVED_REFS, CREDENTIALS_VERIFIED, PROGRAMMED];
@@ -98,6 +101,15 @@ pub mod reasons {
     /// A kind of another operator (such as CloudNativePG's Cluster) is not installed.
     pub const DEPENDENCY_MISSING: &str = "DependencyMissing";
     pub const UNREACHABLE: &str = "Unreachable";
+    /// Nothing outside of the cluster was asked to route to it.
+    pub const SERVICE_ONLY: &str = "ServiceOnly";
+    pub const ROUTED: &str = "Routed";
+    /// There is no hostname to route yet.
+    pub const NO_HOSTNAMES: &str = "NoHostnames";
+    /// A Gateway refuses the route, or has not looked at it yet.
+    pub const ROUTE_NOT_ACCEPTED: &str = "RouteNotAccepted";
+    /// The autoscaler cannot measure, or cannot act.
+    pub const AUTOSCALER_INACTIVE: &str = "AutoscalerInactive";
     pub const AS_DECLARED: &str = "AsDeclared";
     /// The spec asks for what this version cannot do.
     pub const NOT_SUPPORTED: &str = "NotSupported";

@@ -61,6 +61,7 @@ pub fn platform() -> Platform {
             api: PlatformApi {
                 tenant_header: TenantHeader::Refused,
                 trusted_proxies: vec!["127.0.0.0/8".to_owned(), "10.0.0.0/8".to_owned()],
+                ..PlatformApi::default()
             },
             ingress: Some(Ingress::default()),
             observability: Observability {

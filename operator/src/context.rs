@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use kube::Client;
 
 use crate::{
-    cli::Settings, clock::Clock, events::Events, metrics::Metrics, replicas::Replicas, statuses::Statuses,
-    stores::Stores, tenant::outcome::Outcomes,
+    cli::Settings, clock::Clock, events::Events, kube_ext::Installed, metrics::Metrics, replicas::Replicas,
+    statuses::Statuses, stores::Stores, tenant::outcome::Outcomes,
 };
 
 /// The outside world, as the reconcilers see it. Cheap to clone handles behind one `Arc<Ctx>`.
@@ -20,6 +20,8 @@ pub struct Ctx {
     pub settings: Settings,
     /// What is in the cluster, as far as the watches have told: read here first, ask the API server second.
     pub stores: Stores,
+    /// Which kinds of other projects are there.
+    pub installed: Installed,
     /// The API's pods, asked which configuration they serve.
     pub replicas: Replicas,
     /// What each Tenant's reconcile made of the objects around it.

@@ -11,9 +11,9 @@ use contract::names::{
 use crds::{PaymentProvider, Platform, RateLimitPolicy, RoleBinding, TargetKind, Tenant};
 use futures::{FutureExt, Stream, StreamExt};
 use kube::{
-    ResourceExt,
+    Api, Resource, ResourceExt,
     api::PartialObjectMeta,
-    core::{DeserializeGuard, error_boundary::InvalidObject},
+    core::{DeserializeGuard, NamespaceResourceScope, error_boundary::InvalidObject},
     runtime::{
         controller::{self, Action, Config, applier},
         reflector::ObjectRef,
@@ -27,7 +27,9 @@ use crate::{
     context::Ctx,
     error::ReconcileError,
     metrics::Metrics,
-    payment_provider, platform,
+    payment_provider,
+    peers::PodMonitor,
+    platform::{self, scaling},
     queue::Queue,
     rate_limit_policy,
     readiness::Readiness,
@@ -234,6 +236,23 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
     watches.metadata(|s| &s.grants, &ours, owned);
     watches.metadata(|s| &s.ingresses, &ours, owned);
     watches.metadata(|s| &s.disruption_budgets, &ours, owned);
+    // An autoscaler writes its measurements every few seconds; what it can do and what was declared change seldom.
+    watches.whole(
+        |s| &s.autoscalers,
+        &ours,
+        |change, ctx, queues| {
+            if change.differs(|autoscaler| (autoscaler.spec.clone(), scaling::ability(autoscaler))) {
+                owned(change, ctx, queues);
+            }
+        },
+    );
+
+    // Kinds of other projects: when one is installed or removed, whoever wants one looks again.
+    watches.discovery();
+    watches.peer(|s| &s.routes, &ours, watch::whole, owned);
+    watches.peer(|s| &s.scaled_objects, &ours, watch::whole, owned);
+    watches.peer(|s| &s.pod_monitors, &ours, watch::metadata::<PodMonitor>, owned);
+
     // What a Tenant's reconcile made of the objects around it concerns them, and the policies of its Platform.
     let (ctx, queues, mut news) = (ctx.clone(), queues.clone(), ctx.outcomes.listen());
     watches.tasks.spawn(async move {
@@ -291,6 +310,55 @@ impl Watches<'_> {
     ) {
         for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
             self.start(scope, watch::metadata::<K>(api, config.clone()), kept, on);
+        }
+    }
+
+    /// Looks for the kinds of other projects. Nobody reconciles before the first look: a kind that is only not known yet
+    /// must not be reported as missing.
+    fn discovery(&mut self) {
+        let (ctx, queues) = (self.ctx.clone(), self.queues.clone());
+        let looked = self.readiness.waits_for("the list of installed kinds");
+        self.tasks.spawn(async move {
+            let tell = || {
+                looked.done();
+                queues.platforms.push_all(&ctx.stores.platforms.all());
+            };
+            ctx.installed.follow(&ctx.client, tell).await;
+        });
+    }
+
+    /// A kind of another project: watched while it is installed, and without anybody waiting for its list.
+    fn peer<K, A, S>(
+        &mut self,
+        kept: fn(&Stores) -> &Shelf<K>,
+        config: &watcher::Config,
+        events: fn(Api<A>, watcher::Config) -> S,
+        on: OnChange<K>,
+    ) where
+        K: watch::Watched + Kept,
+        A: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Send + Sync + 'static,
+        S: Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send + 'static,
+    {
+        for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
+            let (ctx, queues, config) = (self.ctx.clone(), self.queues.clone(), config.clone());
+            self.tasks.spawn(async move {
+                let tell = |told| match told {
+                    Told::Changed(change) => on(&change, &ctx, &queues),
+                    Told::Unreadable(object) => unreadable::<K>(&ctx, *object),
+                    Told::Synced => {}
+                };
+                loop {
+                    ctx.installed.until::<K>(true).await;
+                    let (scope, shelf) = (scope.as_deref(), kept(&ctx.stores));
+                    let watching = watch::keep(scope, events(api.clone(), config.clone()), shelf, tell);
+                    tokio::select! {
+                        () = watching => {}
+                        () = ctx.installed.until::<K>(false) => {}
+                    }
+                    // The objects went with their kind.
+                    watch::clear(scope, shelf, tell);
+                }
+            });
         }
     }
 

@@ -20,6 +20,7 @@ pub mod kube_ext;
 pub mod leader;
 pub mod metrics;
 pub mod payment_provider;
+pub mod peers;
 pub mod platform;
 pub mod queue;
 pub mod rate_limit_policy;
@@ -46,6 +47,7 @@ use crate::{
     context::Ctx,
     controllers::Queues,
     events::Events,
+    kube_ext::Installed,
     leader::{Election, Timing},
     metrics::Metrics,
     readiness::Readiness,
@@ -70,6 +72,7 @@ pub async fn run(settings: Settings, client: Client, shutdown: CancellationToken
         clock: Arc::new(SystemClock),
         settings,
         stores: Stores::default(),
+        installed: Installed::new(peers::all()),
         replicas: Replicas::new()?,
         outcomes: Outcomes::default(),
         platform_statuses: Statuses::default(),

@@ -11,6 +11,7 @@ use contract::names::{LABEL_PLATFORM, LABEL_TENANT};
 use crds::{PaymentProvider, Platform, PlatformSpec, RateLimitPolicy, RoleBinding, TargetKind, Tenant};
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
     batch::v1::Job,
     core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
     networking::v1::Ingress,
@@ -26,6 +27,8 @@ use kube::{
     },
 };
 use parking_lot::Mutex;
+
+use crate::peers::{HttpRoute, PodMonitor, ScaledObject};
 
 /// What objects can be found by, besides their name. Namespaced: names of different namespaces never meet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -196,6 +199,12 @@ pub struct Stores {
     pub grants: Shelf<PartialObjectMeta<rbac::RoleBinding>>,
     pub ingresses: Shelf<PartialObjectMeta<Ingress>>,
     pub disruption_budgets: Shelf<PartialObjectMeta<PodDisruptionBudget>>,
+    /// Whether it can scale is read from its status.
+    pub autoscalers: Shelf<HorizontalPodAutoscaler>,
+    /// Kinds of other projects; empty where they are not installed.
+    pub routes: Shelf<HttpRoute>,
+    pub pod_monitors: Shelf<PartialObjectMeta<PodMonitor>>,
+    pub scaled_objects: Shelf<ScaledObject>,
 }
 
 impl Default for Stores {
@@ -223,6 +232,10 @@ impl Default for Stores {
             grants: Shelf::new(labelled),
             ingresses: Shelf::new(labelled),
             disruption_budgets: Shelf::new(labelled),
+            autoscalers: Shelf::new(labelled),
+            routes: Shelf::new(labelled),
+            pod_monitors: Shelf::new(labelled),
+            scaled_objects: Shelf::new(labelled),
         }
     }
 }

@@ -32,16 +32,21 @@ impl<K: Kept> Change<K> {
         self.before.iter().chain(&self.after)
     }
 
-    /// Whether something changed that a reconciler acts on; our own status does not count.
-    pub fn is_intent(&self) -> bool {
+    /// Whether `what` of it changed; coming and going are changes of everything.
+    pub fn differs<T: PartialEq>(&self, what: impl Fn(&K) -> T) -> bool {
         match (&self.before, &self.after) {
-            (Some(before), Some(after)) => intent(before.meta()) != intent(after.meta()),
+            (Some(before), Some(after)) => what(before) != what(after),
             _ => true,
         }
     }
+
+    /// Whether something changed that a reconciler acts on; our own status does not count.
+    pub fn is_intent(&self) -> bool {
+        self.differs(|object| intent(object.meta()))
+    }
 }
 
-fn intent(meta: &kube::api::ObjectMeta) -> impl PartialEq {
+fn intent(meta: &kube::api::ObjectMeta) -> impl PartialEq + use<> {
     (
         meta.uid.clone(),
         meta.generation,
@@ -150,6 +155,13 @@ pub async fn keep<K: Kept>(
             }
             Err(error) => tracing::warn!(kind = %K::kind(&()), error = %error, "a watch was interrupted"),
         }
+    }
+}
+
+/// Takes everything in `scope` from the shelf, as if it had been deleted.
+pub fn clear<K: Kept>(scope: Option<&str>, shelf: &Shelf<K>, mut tell: impl FnMut(Told<K>)) {
+    for gone in scope.map_or_else(|| shelf.all(), |namespace| shelf.within(namespace)) {
+        take(shelf, &gone, &mut tell);
     }
 }
 

@@ -24,6 +24,11 @@ pub const ANNOTATION_REVISION: &str = "tenantry.dev/revision";
 /// On a Tenant: whatever new it says asks for a new signing key.
 pub const ANNOTATION_ROTATE_SIGNING_KEY: &str = "tenantry.dev/rotate-signing-key";
 
+/// Colour of the API's pods: `blue` or `green`. The active Service selects one.
+pub const LABEL_COLOR: &str = "tenantry.dev/color";
+/// Release that a pod, a Deployment's template or a ConfigMap of settings is of.
+pub const LABEL_RELEASE: &str = "tenantry.dev/release";
+
 pub const MANAGED_BY: &str = "tenantry-operator";
 pub const PART_OF: &str = "tenantry";
 /// `app.kubernetes.io/name` of the API's pods.

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::refs::OBJECT_NAME;
 
+/// Pattern of a hostname, also with a wildcard as its first label.
+const HOST: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ingress {
@@ -18,13 +21,7 @@ pub struct Ingress {
 
     /// Hostnames, also with a wildcard such as `*.example.com`; the tenants' hostnames when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 64),
-        inner(
-            length(max = 253),
-            regex(pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-        )
-    )]
+    #[schemars(length(max = 64), inner(length(max = 253), regex(pattern = HOST)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub hosts: Vec<String>,
 
@@ -77,6 +74,13 @@ pub struct Gateway {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub parent_refs: Vec<ParentRef>,
+
+    /// Hostnames, also with a wildcard such as `*.example.com`; the tenants' hostnames when left out, or those of the
+    /// Gateway's listeners where the tenants have more than the 16 that a route can name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 253), regex(pattern = HOST)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub hosts: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]

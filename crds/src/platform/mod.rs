@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::{
         autoscaling::v2::HorizontalPodAutoscalerBehavior,
-        core::v1::{EnvVar, ResourceRequirements, Toleration, TopologySpreadConstraint},
+        core::v1::{Affinity, EnvVar, ResourceRequirements, Toleration, TopologySpreadConstraint},
     },
     apimachinery::pkg::apis::meta::v1::Condition,
 };
@@ -25,7 +25,7 @@ pub use self::{
     exposure::{Gateway, Ingress, IngressTls, IssuerKind, IssuerRef, ParentRef},
     rollout::{Analysis, Color, Metric, Prometheus, Rollout, RolloutStrategy, ThresholdRange},
 };
-use crate::refs::{SecretKeyRef, URL};
+use crate::refs::{OBJECT_NAME, SecretKeyRef, URL};
 
 /// One deployment of the API, and what it stands on.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -64,7 +64,8 @@ pub struct PlatformSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
 
-    /// Pods of the API. Leave it out while autoscaling is on, which then owns the number.
+    /// Pods of the API. Leave it out of what you apply while autoscaling is on: the autoscaler then writes it, and each
+    /// apply that names a number takes it back to that. 0 stops the API, and the autoscaler with it.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: u32,
@@ -87,6 +88,15 @@ pub struct PlatformSpec {
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub tolerations: Vec<Toleration>,
+
+    /// Which nodes pods prefer or need, beside or away from which other pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+
+    /// PriorityClass of the pods: what has less of it makes room when nodes are full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub priority_class_name: Option<String>,
 
     /// How pods are spread over nodes and zones; evenly over both where possible when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -186,11 +196,16 @@ pub enum PullPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.minReplicas <= self.maxReplicas").message("autoscaling.minReplicas must not be greater than autoscaling.maxReplicas"))]
+#[x_kube(validation = Rule::new("self.engine != 'Keda' || !has(self.targetRequestsInFlightPerPod) || has(self.prometheus)").message("autoscaling.targetRequestsInFlightPerPod with engine Keda needs autoscaling.prometheus.address, where KEDA asks for the number"))]
 #[x_kube(validation = Rule::new("has(self.targetCPUUtilizationPercentage) || has(self.targetRequestsInFlightPerPod)").message("autoscaling needs a target: targetCPUUtilizationPercentage, targetRequestsInFlightPerPod or both"))]
 pub struct Autoscaling {
     /// Whether load decides the number of pods.
     #[serde(default = "default_true")]
     pub enabled: bool,
+
+    /// Who does it: `HorizontalPodAutoscaler` of Kubernetes, or `Keda` by a ScaledObject where KEDA is installed.
+    #[serde(default)]
+    pub engine: AutoscalingEngine,
 
     /// Least pods.
     #[serde(default = "default_replicas")]
@@ -201,15 +216,20 @@ pub struct Autoscaling {
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: u32,
 
-    /// CPU use to aim at, in percent of what the pods request.
+    /// CPU use to aim at, in percent of what the pods request in `resources.requests.cpu`; needs metrics-server.
     #[serde(rename = "targetCPUUtilizationPercentage", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub target_cpu_utilization_percentage: Option<u32>,
 
-    /// Requests in flight to aim at in each pod; needs a metrics adapter that serves `tenantry_http_requests_in_flight`.
+    /// Requests in flight to aim at in each pod. A HorizontalPodAutoscaler needs a metrics adapter that serves
+    /// `tenantry_http_requests_in_flight` of pods; KEDA asks Prometheus.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub target_requests_in_flight_per_pod: Option<u32>,
+
+    /// Prometheus that KEDA asks for the requests in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<Prometheus>,
 
     /// How fast the number of pods may change, as in a HorizontalPodAutoscaler.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,7 +240,14 @@ fn default_true() -> bool {
     true
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AutoscalingEngine {
+    #[default]
+    HorizontalPodAutoscaler,
+    Keda,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlatformApi {
     /// Whether the header `X-Tenant` may name the tenant in place of the hostname: `Allowed` or `Refused`. Allow it only
@@ -234,6 +261,26 @@ pub struct PlatformApi {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = Rule::new("self.all(range, isCIDR(range))").message("trustedProxies must be address ranges such as 10.0.0.0/8"))]
     pub trusted_proxies: Vec<String>,
+
+    /// How long a pod that was told to stop goes on taking requests, in seconds, while load balancers take notice that it
+    /// is not ready any more. What is in flight then has 75 seconds more.
+    #[serde(default = "default_drain_seconds")]
+    #[schemars(range(min = 0, max = 600))]
+    pub drain_seconds: u32,
+}
+
+fn default_drain_seconds() -> u32 {
+    5
+}
+
+impl Default for PlatformApi {
+    fn default() -> Self {
+        Self {
+            tenant_header: TenantHeader::default(),
+            trusted_proxies: Vec::new(),
+            drain_seconds: default_drain_seconds(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -263,9 +310,15 @@ pub struct Observability {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentry_dsn_secret_ref: Option<SecretKeyRef>,
 
-    /// Make a ServiceMonitor for the Prometheus operator.
+    /// Have the Prometheus operator scrape the pods. A PodMonitor is made, so that both colours are seen; each series
+    /// carries the labels `platform`, `color` and `release`.
     #[serde(default)]
     pub service_monitor: bool,
+
+    /// Labels by which your Prometheus selects that monitor, such as `release: kube-prometheus-stack`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub service_monitor_labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -327,7 +380,7 @@ pub struct PlatformStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 
-    /// `Ready`, `Available`, `Progressing`, `Paused`, `PostgresReady`, `RedisReady` and `Degraded`.
+    /// `Ready`, `Available`, `Progressing`, `Paused`, `PostgresReady`, `RedisReady`, `Routed` and `Degraded`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -345,6 +398,8 @@ impl Platform {
                 resources: None,
                 node_selector: BTreeMap::new(),
                 tolerations: Vec::new(),
+                affinity: None,
+                priority_class_name: None,
                 topology_spread_constraints: Vec::new(),
                 pod_annotations: BTreeMap::new(),
                 extra_env: Vec::new(),

@@ -1,11 +1,13 @@
-//! What Kubernetes asks of every reconciler, said once: apply, conditions, labels, owners.
+//! What Kubernetes asks of every reconciler, said once: apply, conditions, labels, owners, what is installed.
 
 mod apply;
 mod conditions;
+mod installed;
 mod labels;
 mod owner;
 
 pub use apply::{Applied, Namespaced, Prepared, apply, delete};
 pub use conditions::{Conditions, State, Transition, find};
+pub use installed::{Installed, Peer};
 pub use labels::{platform_labels, tenant_labels};
 pub use owner::{owned_by, owner};

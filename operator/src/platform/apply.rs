@@ -7,7 +7,7 @@ use contract::{
 };
 use k8s_openapi::{
     ByteString,
-    api::{apps::v1::Deployment, batch::v1::Job, core::v1::Secret, networking::v1::Ingress},
+    api::{apps::v1::Deployment, batch::v1::Job, core::v1::Secret},
 };
 use kube::{
     Api, ResourceExt,
@@ -15,6 +15,7 @@ use kube::{
 };
 
 use super::{
+    around,
     build::{self, ANNOTATION_MIGRATION, Workload},
     dereference::Dereferenced,
     validate::{SealingKey, ValidatedPlatform},
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
-    kube_ext::{self, owned_by, platform_labels},
+    kube_ext::{self, platform_labels},
 };
 
 /// What stands in the cluster after the apply.
@@ -67,10 +68,7 @@ pub async fn apply(ctx: &Ctx, found: &Dereferenced, validated: &ValidatedPlatfor
         kube_ext::apply(client, resources.service),
         kube_ext::apply(client, resources.disruption_budget),
     )?;
-    match resources.ingress {
-        Some(ingress) => drop(kube_ext::apply(client, ingress).await?),
-        None => remove_ingress(ctx, found).await?,
-    }
+    around::apply(ctx, found, resources.around).await?;
     let Some(workload) = resources.workload.filter(|_| validated.sealing_key.is_ok()) else {
         return Ok(Applied { deployment: as_it_was, migration: Migration::NotStarted });
     };
@@ -147,14 +145,4 @@ async fn prune(ctx: &Ctx, found: &Dereferenced, current: Option<&str>) -> Result
         }
     }
     Ok(())
-}
-
-async fn remove_ingress(ctx: &Ctx, found: &Dereferenced) -> Result<(), ReconcileError> {
-    let name = contract::names::api(&found.name);
-    match ctx.stores.ingresses.get(&found.namespace, &name) {
-        Some(ingress) if owned_by(&ingress.metadata, found.platform.as_ref()) => {
-            kube_ext::delete::<Ingress>(&ctx.client, ingress.as_ref()).await
-        }
-        _ => Ok(()),
-    }
 }

@@ -6,7 +6,7 @@ use contract::names;
 use crds::{Platform, Tenant};
 use k8s_openapi::{
     ByteString,
-    api::{apps::v1::Deployment, batch::v1::Job, core::v1::Secret},
+    api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler, batch::v1::Job, core::v1::Secret},
 };
 use kube::{Api, ResourceExt};
 
@@ -14,6 +14,7 @@ use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
     kube_ext::owned_by,
+    peers::{HttpRoute, PodMonitor, ScaledObject},
     stores::Key,
 };
 
@@ -35,6 +36,33 @@ pub struct Dereferenced {
     pub jobs: Vec<Arc<Job>>,
     /// Tenants that it serves, oldest first.
     pub tenants: Vec<Arc<Tenant>>,
+    pub optional: Optional,
+}
+
+/// What a Platform may do without: kinds of other projects, and the objects whose status tells how they fare.
+#[derive(Debug, Default)]
+pub struct Optional {
+    pub gateway_api: bool,
+    pub prometheus_operator: bool,
+    pub keda: bool,
+    pub route: Option<Arc<HttpRoute>>,
+    pub autoscaler: Option<Arc<HorizontalPodAutoscaler>>,
+    pub scaled_object: Option<Arc<ScaledObject>>,
+}
+
+impl Optional {
+    fn of(ctx: &Ctx, platform: &Platform, namespace: &str, name: &str) -> Self {
+        let name = names::api(name);
+        let stores = &ctx.stores;
+        Self {
+            gateway_api: ctx.installed.has::<HttpRoute>(),
+            prometheus_operator: ctx.installed.has::<PodMonitor>(),
+            keda: ctx.installed.has::<ScaledObject>(),
+            route: stores.routes.get(namespace, &name).filter(|route| owned_by(&route.metadata, platform)),
+            autoscaler: stores.autoscalers.get(namespace, &name).filter(|own| owned_by(&own.metadata, platform)),
+            scaled_object: stores.scaled_objects.get(namespace, &name).filter(|own| owned_by(&own.metadata, platform)),
+        }
+    }
 }
 
 pub async fn dereference(ctx: &Ctx, platform: Arc<Platform>) -> Result<Dereferenced, ReconcileError> {
@@ -61,6 +89,7 @@ pub async fn dereference(ctx: &Ctx, platform: Arc<Platform>) -> Result<Dereferen
         deployment: ctx.stores.deployments.get(&namespace, &names::api(&name)),
         jobs,
         tenants: ctx.stores.tenants_of(&platform),
+        optional: Optional::of(ctx, &platform, &namespace, &name),
         platform,
         namespace,
         name,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crds::{Platform, Tenant};
 use k8s_openapi::ByteString;
 
-use super::dereference::{Data, Dereferenced};
+use super::dereference::{Data, Dereferenced, Optional};
 
 pub const IMAGE: &str = "registry.example/tenantry-api:1";
 
@@ -41,5 +41,6 @@ pub fn found(spec: &str) -> Dereferenced {
         deployment: None,
         jobs: Vec::new(),
         tenants: vec![Arc::new(tenant)],
+        optional: Optional::default(),
     }
 }

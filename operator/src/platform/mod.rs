@@ -5,8 +5,11 @@
 //! migrations succeed before a new template is applied) → *status* (pure, from what was applied).
 
 pub mod apply;
+pub mod around;
 pub mod build;
 pub mod dereference;
+pub mod routing;
+pub mod scaling;
 pub mod status;
 pub mod validate;
 

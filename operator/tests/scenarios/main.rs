@@ -8,6 +8,7 @@
     reason = "tests may panic, and their futures are not many"
 )]
 
+mod around;
 mod documents;
 mod leadership;
 mod platform;

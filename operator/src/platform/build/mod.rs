@@ -1,21 +1,25 @@
 //! The objects that a Platform is made of: pure, one file per concern.
 
 mod access;
+pub(super) mod autoscaling;
+mod gateway;
 mod migration;
+mod monitoring;
 mod network;
+mod scheduling;
 mod workload;
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
     core::v1::{Service, ServiceAccount},
-    networking::v1::Ingress,
     policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
 };
 use kube::api::ObjectMeta;
 
 use super::{
+    around::Around,
     dereference::Dereferenced,
     validate::{Source, ValidatedPlatform},
 };
@@ -37,7 +41,7 @@ pub struct Resources {
     pub role_binding: Prepared<RoleBinding>,
     pub service: Prepared<Service>,
     pub disruption_budget: Prepared<PodDisruptionBudget>,
-    pub ingress: Option<Prepared<Ingress>>,
+    pub around: Around,
     /// Only once there is something to connect to.
     pub workload: Option<Workload>,
 }
@@ -65,7 +69,12 @@ pub fn build(found: &Dereferenced, validated: &ValidatedPlatform) -> Resources {
         role_binding: Prepared(access::role_binding(found)),
         service: Prepared(network::service(found)),
         disruption_budget: Prepared(network::disruption_budget(found)),
-        ingress: network::ingress(found, &validated.hosts).map(Prepared),
+        around: Around {
+            ingress: network::ingress(found, &validated.hosts).map(Prepared),
+            route: gateway::http_route(found, &validated.hosts).map(Prepared),
+            scaler: autoscaling::scaler(found),
+            pod_monitor: monitoring::pod_monitor(found).map(Prepared),
+        },
         workload,
     }
 }

@@ -16,13 +16,16 @@ use k8s_openapi::{
 
 use super::{super::dereference::Dereferenced, meta, selector};
 
+/// Port of the Service.
+pub const SERVICE_PORT: i32 = 80;
+
 /// Above this many hosts one rule without a host stands for them: an object is limited to about 1 MiB.
 const HOSTS: usize = 1000;
 
 pub fn service(found: &Dereferenced) -> Service {
     let port = ServicePort {
         name: Some(PORT_HTTP.into()),
-        port: 80,
+        port: SERVICE_PORT,
         target_port: Some(IntOrString::String(PORT_HTTP.into())),
         protocol: Some("TCP".into()),
         ..ServicePort::default()
@@ -42,8 +45,10 @@ pub fn disruption_budget(found: &Dereferenced) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: meta(found, names::api(&found.name)),
         spec: Some(PodDisruptionBudgetSpec {
-            // Not minAvailable: with a single replica that would forbid every drain of a node.
-            max_unavailable: Some(IntOrString::Int(1)),
+            // Not minAvailable: with a single replica that would forbid every drain of a node. Rounded up, so at least one.
+            max_unavailable: Some(IntOrString::String("10%".into())),
+            // A pod that does not run anyway must not keep a node from being drained.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
             selector: Some(LabelSelector { match_labels: Some(selector(&found.name)), ..LabelSelector::default() }),
             ..PodDisruptionBudgetSpec::default()
         }),

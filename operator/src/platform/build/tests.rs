@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        around::Scaler,
         fixtures::{EXTERNAL, IMAGE, data, found},
         validate::validate,
     },
@@ -34,8 +35,55 @@ fn how_it_is_reached() {
     );
     let resources = resources(&spec);
     insta::assert_yaml_snapshot!("service", resources.service);
-    insta::assert_yaml_snapshot!("ingress", resources.ingress);
+    insta::assert_yaml_snapshot!("ingress", resources.around.ingress);
     insta::assert_yaml_snapshot!("disruption_budget", resources.disruption_budget);
+}
+
+#[test]
+fn how_it_is_scaled_and_measured() {
+    let scaled = |engine: &str| {
+        format!(
+            "{EXTERNAL}autoscaling: {{engine: {engine}, minReplicas: 3, maxReplicas: 9, targetCPUUtilizationPercentage: 70, \
+             targetRequestsInFlightPerPod: 50, prometheus: {{address: \"http://prometheus:9090\"}}, \
+             behavior: {{scaleDown: {{stabilizationWindowSeconds: 300}}}}}}\nobservability: {{serviceMonitor: true}}\n"
+        )
+    };
+    let built = |engine: &str| {
+        let mut found = found(&scaled(engine));
+        (found.optional.keda, found.optional.prometheus_operator) = (true, true);
+        build(&found, &validate(&found, IMAGE)).around
+    };
+    let Scaler::Horizontal(autoscaler) = built("HorizontalPodAutoscaler").scaler else { panic!("it is declared") };
+    insta::assert_yaml_snapshot!("autoscaler", autoscaler);
+    let Scaler::Keda(scaled) = built("Keda").scaler else { panic!("it is declared") };
+    insta::assert_yaml_snapshot!("scaled_object", scaled);
+    insta::assert_yaml_snapshot!("pod_monitor", built("Keda").pod_monitor);
+}
+
+#[test]
+fn the_route_of_a_gateway_names_hosts_as_far_as_it_can() {
+    let mut found = found(&format!(
+        "{EXTERNAL}gateway: {{parentRefs: [{{name: public, namespace: infra, sectionName: https}}]}}\n"
+    ));
+    found.optional.gateway_api = true;
+    insta::assert_yaml_snapshot!("route", gateway::http_route(&found, &["acme.example".to_owned()]));
+    let many: Vec<_> = (0..17).map(|n| format!("t{n}.example")).collect();
+    assert!(gateway::http_route(&found, &many).unwrap().spec.hostnames.is_empty());
+    assert!(gateway::http_route(&found, &[]).is_none(), "nobody's hosts are not everybody's");
+}
+
+#[test]
+fn pods_run_where_they_are_declared_to() {
+    let spec = format!(
+        "{EXTERNAL}priorityClassName: high\naffinity: {{podAntiAffinity: {{}}}}\nnodeSelector: {{disk: ssd}}\n\
+         topologySpreadConstraints: [{{maxSkew: 2, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}}]\napi: {{drainSeconds: 20}}\n"
+    );
+    let pod = resources(&spec).workload.unwrap().deployment.0.spec.unwrap().template.spec.unwrap();
+    assert_eq!((pod.priority_class_name.as_deref(), pod.termination_grace_period_seconds), (Some("high"), Some(95)));
+    assert!(pod.affinity.is_some() && pod.node_selector.is_some());
+    let constraints = pod.topology_spread_constraints.unwrap();
+    assert_eq!((constraints.len(), constraints[0].topology_key.as_str()), (1, "rack"));
+    assert!(constraints[0].label_selector.is_some(), "a constraint without a selector would count no pod");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use k8s_openapi::{
         core::v1::{
             Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction,
             KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile,
-            SecretKeySelector, SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+            SecretKeySelector, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
@@ -23,7 +23,7 @@ use super::{
         dereference::Dereferenced,
         validate::{Shape, Source, ValidatedPlatform},
     },
-    ANNOTATION_MIGRATION, ANNOTATION_SECRETS, meta,
+    ANNOTATION_MIGRATION, ANNOTATION_SECRETS, meta, scheduling,
 };
 use crate::kube_ext::platform_labels;
 
@@ -33,10 +33,8 @@ const USER: i64 = 10_001;
 const CACHE_DIR: &str = "/var/cache/tenantry";
 const SEALING_DIR: &str = "/etc/tenantry/sealing-key";
 const POSTGRES_CA_DIR: &str = "/etc/tenantry/postgres";
-/// Between "not ready" and the end of accepting: load balancers take notice.
-const DRAIN_SECONDS: i64 = 5;
-/// Then requests under way may finish: longer than a request is allowed to take, with the drain before it.
-const GRACE_SECONDS: i64 = DRAIN_SECONDS + 35;
+/// After the drain requests under way may finish: a little more than the 70 seconds that the API gives them.
+const FINISH_SECONDS: i64 = 75;
 
 /// Labels that select the pods that take requests.
 pub fn selector(platform: &str) -> BTreeMap<String, String> {
@@ -104,17 +102,16 @@ fn pod(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Source, r
         empty_dir("tmp"),
     ];
     volumes.extend(database_volumes(postgres));
-    PodSpec {
+    let mut pod = PodSpec {
         containers: vec![container(found, validated, postgres, redis)],
         service_account_name: Some(names::api(&found.name)),
         security_context: Some(pod_security()),
-        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        termination_grace_period_seconds: Some(i64::from(spec.api.drain_seconds) + FINISH_SECONDS),
         volumes: Some(volumes),
-        node_selector: Some(spec.node_selector.clone()).filter(|selector| !selector.is_empty()),
-        tolerations: Some(spec.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
-        topology_spread_constraints: Some(spread(found)),
         ..PodSpec::default()
-    }
+    };
+    scheduling::schedule(found, &mut pod);
+    pod
 }
 
 fn container(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Source, redis: &Source) -> Container {
@@ -175,7 +172,7 @@ fn env(found: &Dereferenced, postgres: &Source, redis: &Source) -> Vec<EnvVar> {
         value("TENANTRY_PORT", &HTTP.to_string()),
         value("TENANTRY_MANAGEMENT_PORT", &MANAGEMENT.to_string()),
         value("TENANTRY_TENANT_HEADER", spec.api.tenant_header.as_str()),
-        value("TENANTRY_DRAIN_SECONDS", &DRAIN_SECONDS.to_string()),
+        value("TENANTRY_DRAIN_SECONDS", &spec.api.drain_seconds.to_string()),
     ]);
     if !spec.api.trusted_proxies.is_empty() {
         env.push(value("TENANTRY_TRUSTED_PROXIES", &spec.api.trusted_proxies.join(",")));
@@ -276,21 +273,6 @@ pub fn container_security() -> SecurityContext {
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
         ..SecurityContext::default()
     }
-}
-
-/// As declared, or else over nodes as far as there are any.
-fn spread(found: &Dereferenced) -> Vec<TopologySpreadConstraint> {
-    let declared = &found.platform.spec.topology_spread_constraints;
-    if !declared.is_empty() {
-        return declared.clone();
-    }
-    vec![TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: "kubernetes.io/hostname".into(),
-        when_unsatisfiable: "ScheduleAnyway".into(),
-        label_selector: Some(LabelSelector { match_labels: Some(selector(&found.name)), ..LabelSelector::default() }),
-        ..TopologySpreadConstraint::default()
-    }]
 }
 
 fn empty_dir(name: &str) -> Volume {

@@ -3,7 +3,7 @@
 use contract::names;
 use crds::{
     PlatformStatus,
-    conditions::{AVAILABLE, DEGRADED, PAUSED, POSTGRES_READY, PROGRESSING, READY, REDIS_READY, of, reasons},
+    conditions::{AVAILABLE, DEGRADED, PAUSED, POSTGRES_READY, PROGRESSING, READY, REDIS_READY, ROUTED, of, reasons},
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -15,6 +15,7 @@ use super::{
     apply::{Applied, Migration},
     build::selector,
     dereference::Dereferenced,
+    routing,
     validate::{Problem, Source, ValidatedPlatform},
 };
 use crate::kube_ext::{Conditions, State};
@@ -35,6 +36,8 @@ pub fn status<'a>(
     paused(&mut conditions, found.platform.spec.paused);
     available(&mut conditions, &workload);
     progressing(&mut conditions, found, applied, &workload);
+    let (state, reason, message) = routing::routed(found, validated);
+    conditions.set(ROUTED, state, reason, message);
     degraded(&mut conditions, validated);
     ready(&mut conditions, found.platform.spec.paused);
 
@@ -178,6 +181,10 @@ fn progressing(conditions: &mut Conditions<'_>, found: &Dereferenced, applied: &
 fn degraded(conditions: &mut Conditions<'_>, validated: &ValidatedPlatform) {
     if let Err(Problem { reason, message }) = &validated.sealing_key {
         conditions.set(DEGRADED, State::True, reason, message.as_str());
+    } else if let [first, ..] = validated.wants.as_slice() {
+        let messages = validated.wants.iter().map(|want| want.message.as_str());
+        let not_yet = validated.not_carried_out.iter().copied();
+        conditions.set(DEGRADED, State::True, first.reason, messages.chain(not_yet).collect::<Vec<_>>().join("; "));
     } else if validated.not_carried_out.is_empty() {
         conditions.set(DEGRADED, State::False, reasons::AS_DECLARED, "");
     } else {
@@ -193,8 +200,12 @@ fn ready(conditions: &mut Conditions<'_>, paused: bool) {
         condition.reason != reasons::ROLLED_OUT && !(paused && condition.reason == reasons::PAUSED)
     });
     let broken = conditions.get(DEGRADED).filter(|condition| condition.reason == reasons::SECRET_INVALID);
-    let culprit =
-        held(POSTGRES_READY).or_else(|| held(REDIS_READY)).or(broken).or(progress).or_else(|| held(AVAILABLE));
+    let culprit = held(POSTGRES_READY)
+        .or_else(|| held(REDIS_READY))
+        .or(broken)
+        .or(progress)
+        .or_else(|| held(AVAILABLE))
+        .or_else(|| held(ROUTED));
     let Some(Condition { reason, message, .. }) = culprit.cloned() else {
         conditions.set(READY, State::True, reasons::READY, "the API serves as declared");
         return;

@@ -1,5 +1,7 @@
 //! What of a Platform can be run: Secrets with the keys that are needed, hosts, and what is declared but not carried out.
 
+mod wants;
+
 use std::collections::BTreeMap;
 
 use contract::seal::KEY_BYTES;
@@ -25,6 +27,8 @@ pub struct ValidatedPlatform {
     /// Hosts of the Ingress, sorted.
     pub hosts: Vec<String>,
     pub replicas: u32,
+    /// What is declared and cannot be had here, with the cure.
+    pub wants: Vec<Problem>,
     /// Fields that are declared and not carried out yet, as sentences.
     pub not_carried_out: Vec<&'static str>,
 }
@@ -90,10 +94,12 @@ pub fn validate(found: &Dereferenced, default_image: &str) -> ValidatedPlatform 
         }),
         sealing_key: sealing_key(found),
         hosts: hosts(found),
-        // The autoscaler sets spec.replicas through /scale; between its bounds it decides.
-        replicas: bounds.map_or(spec.replicas, |bounds| {
+        // The autoscaler sets spec.replicas through /scale; between its bounds it decides. 0 is the stop of every
+        // autoscaler: it leaves alone what was scaled to nothing.
+        replicas: bounds.filter(|_| spec.replicas > 0).map_or(spec.replicas, |bounds| {
             spec.replicas.max(bounds.min_replicas).min(bounds.max_replicas.max(bounds.min_replicas))
         }),
+        wants: wants::wants(found),
         not_carried_out: not_carried_out(found),
     }
 }
@@ -172,7 +178,9 @@ fn sealing_key(found: &Dereferenced) -> Result<SealingKey, Problem> {
 
 /// Declared hosts, or else the hostnames that the tenants hold.
 fn hosts(found: &Dereferenced) -> Vec<String> {
-    let declared = found.platform.spec.ingress.as_ref().map(|ingress| ingress.hosts.clone()).unwrap_or_default();
+    let spec = &found.platform.spec;
+    let (ingress, gateway) = (spec.ingress.iter().map(|i| &i.hosts), spec.gateway.iter().map(|g| &g.hosts));
+    let declared = ingress.chain(gateway).next().cloned().unwrap_or_default();
     let mut hosts =
         if declared.is_empty() { found.tenants.iter().flat_map(|tenant| held(tenant)).collect() } else { declared };
     hosts.sort();
@@ -194,12 +202,6 @@ fn not_carried_out(found: &Dereferenced) -> Vec<&'static str> {
         (
             spec.rollout.strategy == RolloutStrategy::BlueGreen,
             "spec.rollout.strategy BlueGreen: pods are replaced one after the other",
-        ),
-        (spec.gateway.is_some(), "spec.gateway: make an HTTPRoute to the Service, or use spec.ingress"),
-        (spec.observability.service_monitor, "spec.observability.serviceMonitor: scrape the port named management"),
-        (
-            spec.autoscaling.as_ref().is_some_and(|autoscaling| autoscaling.enabled),
-            "spec.autoscaling: point a HorizontalPodAutoscaler at this Platform; its bounds are kept",
         ),
         (spec.mail.is_some(), "spec.mail: no mail is sent"),
         (spec.web_push.is_some(), "spec.webPush: no notification is pushed"),

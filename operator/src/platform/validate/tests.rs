@@ -97,6 +97,7 @@ fn replicas_stay_within_the_autoscalers_bounds() {
         validate(&found(&spec), IMAGE).replicas
     };
     assert_eq!([scaled(1), scaled(4), scaled(9)], [3, 4, 5]);
+    assert_eq!(scaled(0), 0, "what was scaled to nothing stays there");
 }
 
 #[test]
