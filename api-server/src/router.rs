@@ -9,17 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{app::App, error::ApiError, features, middleware, openapi};
 
-/// The prefix of the API; [`ALIAS`] means the same.
-pub const PREFIX: &str = "/api/v1";
-pub const ALIAS: &str = "/api";
-
-/// The path as documents write it: the same for both prefixes.
-pub fn without_prefix(path: &str) -> &str {
-    [PREFIX, ALIAS]
-        .iter()
-        .find_map(|prefix| path.strip_prefix(prefix).filter(|rest| rest.starts_with('/')))
-        .unwrap_or(path)
-}
+pub use contract::limits::{API_ALIAS as ALIAS, API_PREFIX as PREFIX};
 
 /// What frontends call, without the prefix.
 fn api() -> OpenApiRouter<App> {

@@ -8,5 +8,6 @@ mod hot_reload;
 mod isolation;
 mod outage;
 mod payments;
+mod plugin;
 mod quick_start;
 mod refusals;

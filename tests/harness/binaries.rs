@@ -32,7 +32,7 @@ impl Binaries {
         if env::var_os(BUILT_VARIABLE).is_none() {
             cargo_build(&folder).await?;
         }
-        for path in [&binaries.operator, &binaries.api] {
+        for path in [&binaries.operator, &binaries.api, &folder.join("kubectl-tenantry")] {
             if !path.is_file() {
                 bail!("cargo built no {}", path.display());
             }
@@ -51,7 +51,7 @@ async fn cargo_build(folder: &Path) -> Result<()> {
     }
     let status = command.stdin(Stdio::null()).status().await.context("cannot run cargo")?;
     if !status.success() {
-        bail!("the operator and the API server do not build");
+        bail!("the operator, the API server and the plugin do not build");
     }
     Ok(())
 }

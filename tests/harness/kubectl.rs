@@ -1,11 +1,16 @@
 //! The real kubectl, as a person uses it, with its own cache and configuration.
 
-use std::{ffi::OsStr, path::PathBuf, process::Stdio};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::Stdio,
+};
 
 use anyhow::{Context, Result, bail};
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::process::find_program;
+use crate::{binaries::target_folder, process::find_program};
 
 #[derive(Debug, Clone)]
 pub struct Kubectl {
@@ -18,6 +23,8 @@ pub struct Kubectl {
 #[derive(Debug, Clone)]
 pub struct Output {
     pub success: bool,
+    /// None where a signal ended it.
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -32,9 +39,22 @@ impl Kubectl {
     pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args).env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
-        command.env("KUBECACHEDIR", self.home.join("cache"));
+        command.env("KUBECACHEDIR", self.home.join("cache")).env("PATH", self.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
+    }
+
+    /// Plugins are found: those that were just built, and those in [`Self::programs`].
+    fn path(&self) -> OsString {
+        let built = target_folder().ok();
+        let inherited = env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(self.programs()).chain(built).chain(env::split_paths(&inherited));
+        env::join_paths(folders).unwrap_or(inherited)
+    }
+
+    /// A folder of this person's own on their PATH.
+    pub fn programs(&self) -> PathBuf {
+        self.home.join("bin")
     }
 
     /// Whatever comes of it.
@@ -47,6 +67,7 @@ impl Kubectl {
         let output = child.wait_with_output().await?;
         Ok(Output {
             success: output.status.success(),
+            code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })

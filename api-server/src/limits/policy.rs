@@ -9,7 +9,7 @@ use std::{
 
 use contract::{
     TenantConfig, TenantId,
-    limits::{Algorithm as Named, Counter, FailureMode, Limit, LimitMode, PathMatchKind},
+    limits::{Algorithm as Named, Counter, DAILY_QUOTA, FailureMode, Limit, LimitMode, PathMatchKind, canonical},
 };
 use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
@@ -20,10 +20,7 @@ use super::{
     metrics::Meters,
     rate::{Algorithm, Rate},
 };
-use crate::{
-    condition::{Condition, Facts},
-    router,
-};
+use crate::condition::{self, Condition, Facts};
 
 /// All limits of one tenant.
 #[derive(Debug)]
@@ -140,7 +137,7 @@ impl CompiledLimit {
             name: limit.name.clone(),
             methods: limit.methods.iter().map(|method| method.to_ascii_uppercase()).collect(),
             paths: limit.paths.iter().map(|path| (path.kind, canonical(&path.value).to_owned())).collect(),
-            when: limit.when.iter().map(|source| Condition::compile(source)).collect(),
+            when: limit.when.iter().map(|source| condition::compile(source)).collect(),
             counters: limit.counters.clone(),
             rates: rates.collect(),
             cost: limit.cost.get().into(),
@@ -151,7 +148,7 @@ impl CompiledLimit {
 
     fn matches(&self, method: &Method, path: &str) -> bool {
         (self.methods.is_empty() || self.methods.iter().any(|wanted| wanted == method.as_str()))
-            && (self.paths.is_empty() || self.paths.iter().any(|(kind, wanted)| matches_path(*kind, wanted, path)))
+            && (self.paths.is_empty() || self.paths.iter().any(|(kind, wanted)| kind.matches(wanted, path)))
     }
 
     /// The end of the key: one counter for each combination of values.
@@ -180,37 +177,22 @@ impl CompiledLimit {
 
 /// `Tenant.spec.quotas.requestsPerDay`, as the limit that it is.
 fn daily_quota(tenant: TenantId, limit: u64) -> CompiledLimit {
-    const NAME: &str = "quota/requests-per-day";
     let rate = Rate { algorithm: Algorithm::FixedWindow, limit, window_ms: 86_400_000 };
     CompiledLimit {
-        name: NAME.to_owned(),
+        name: DAILY_QUOTA.to_owned(),
         methods: vec![],
         paths: vec![],
         when: vec![],
         counters: vec![Counter::Tenant],
         rates: vec![CompiledRate {
             rate,
-            name: NAME.to_owned(),
-            key: format!("limit:{{{tenant}}}:{NAME}:F86400"),
+            name: DAILY_QUOTA.to_owned(),
+            key: format!("limit:{{{tenant}}}:{DAILY_QUOTA}:F86400"),
             meters: OnceLock::new(),
         }],
         cost: 1,
         mode: LimitMode::Enforce,
         failure_mode: FailureMode::Open,
-    }
-}
-
-/// The path as policies write it. `/api` is an alias of `/api/v1`: a limit on one is a limit on both.
-fn canonical(path: &str) -> &str {
-    router::without_prefix(path).trim_end_matches('/')
-}
-
-fn matches_path(kind: PathMatchKind, wanted: &str, path: &str) -> bool {
-    match kind {
-        PathMatchKind::Exact => path == wanted,
-        PathMatchKind::PathPrefix => {
-            path.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        }
     }
 }
 
@@ -224,22 +206,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use PathMatchKind::{Exact, PathPrefix};
-
     use super::*;
-
-    #[test]
-    fn a_prefix_ends_at_a_segment_and_means_the_alias_too() {
-        let matches = |kind, wanted: &str, path: &str| matches_path(kind, canonical(wanted), canonical(path));
-        for path in ["/api/v1/auth/login", "/api/auth/login", "/api/v1/auth", "/api/auth/"] {
-            assert!(matches(PathPrefix, "/auth", path), "{path}");
-            assert!(matches(PathPrefix, "/api/v1/auth/", path), "{path}");
-            assert!(matches(PathPrefix, "/", path), "{path}");
-        }
-        assert!(!matches(PathPrefix, "/auth", "/api/v1/authors"));
-        assert!(matches(Exact, "/auth", "/api/auth") && !matches(Exact, "/auth", "/api/auth/login"));
-        assert_eq!(canonical("/apiary/v1"), "/apiary/v1");
-    }
 
     #[test]
     fn an_ipv6_network_counts_as_one_and_a_mapped_ipv4_as_itself() {

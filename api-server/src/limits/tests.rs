@@ -16,7 +16,7 @@ use super::{
     rate::{Algorithm, Rate},
     *,
 };
-use crate::condition::Facts;
+use crate::condition;
 
 /// A Redis of its own, as far as names go.
 fn redis() -> Redis {
@@ -184,7 +184,7 @@ fn limiter(redis: &Redis) -> RateLimiter {
 async fn ask<'a>(limiter: &RateLimiter, limits: &'a Limits, path: &str, user: Option<Uuid>) -> Decision<'a> {
     let (method, headers) = (Method::POST, HeaderMap::new());
     let address = IpAddr::from([192, 0, 2, 1]);
-    let facts = || Facts::new(&method, path, address, &headers, None);
+    let facts = || condition::facts(&method, path, address, &headers, None);
     limiter
         .decide(
             limits,

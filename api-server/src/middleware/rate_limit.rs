@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::Scope;
 use crate::{
     app::App,
-    condition::Facts,
+    condition,
     error::{ApiError, Detail},
     limits::{Caller, Outcome, headers as limit_headers},
 };
@@ -27,7 +27,7 @@ pub async fn limit(State(app): State<App>, scope: Scope, request: Request, next:
         api_key: None,
         address: scope.client_ip(),
         headers,
-        facts: &|| Facts::new(method, scope.path(), scope.client_ip(), headers, user.map(AsRef::as_ref)),
+        facts: &|| condition::facts(method, scope.path(), scope.client_ip(), headers, user.map(AsRef::as_ref)),
     };
     let decision = app.limiter.decide(&tenant.rate_limits, &caller).await;
     let mut response = match &decision.outcome {

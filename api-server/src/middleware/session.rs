@@ -14,13 +14,13 @@ use axum::{
 use http::{HeaderMap, header};
 
 use super::Scope;
-use crate::{app::App, condition::Facts, extract::CurrentUser};
+use crate::{app::App, condition, extract::CurrentUser};
 
 pub async fn authenticate(State(app): State<App>, scope: Scope, request: Request, next: Next) -> Response {
     if let (Some(token), Some(tenant)) = (bearer(request.headers()), scope.tenant()) {
         let user = app.auth.authenticate(tenant, token).await.map(|mut user| {
             let facts = |user: &CurrentUser| {
-                Facts::new(request.method(), scope.path(), scope.client_ip(), request.headers(), Some(user))
+                condition::facts(request.method(), scope.path(), scope.client_ip(), request.headers(), Some(user))
             };
             user.meet(app.clock.now(), facts);
             Arc::new(user)

@@ -7,7 +7,7 @@ use std::{
 
 use contract::{
     Revision, Secret, TenantConfig,
-    access::{Subject, SubjectKind},
+    access::SubjectKind,
     auth::SigningKey,
     codec::{self, DecodeError},
     payments::{Account, Provider},
@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use super::keys::{KeyError, SigningKeys};
 use crate::{
-    condition::{Condition, Facts},
+    condition::{self, Condition, Facts},
     limits::Limits,
 };
 
@@ -62,13 +62,13 @@ impl TenantSnapshot {
         let keys = SigningKeys::compile(&config.auth.signing_keys, |id| secrets.get(&SigningKey::seal_field(id)))?;
         let mut subjects: HashMap<_, HashMap<String, Vec<usize>>> = HashMap::new();
         for (at, binding) in config.bindings.iter().enumerate() {
-            for Subject { kind, name } in &binding.subjects {
-                let name = if *kind == SubjectKind::User { name.to_lowercase() } else { name.clone() };
-                subjects.entry(*kind).or_default().entry(name).or_default().push(at);
+            for subject in &binding.subjects {
+                let name = subject.compared().into_owned();
+                subjects.entry(subject.kind).or_default().entry(name).or_default().push(at);
             }
         }
         let conditions =
-            config.bindings.iter().map(|binding| binding.when.as_deref().map(Condition::compile)).collect();
+            config.bindings.iter().map(|binding| binding.when.as_deref().map(condition::compile)).collect();
         let origins = config.cors.allowed_origins.iter().cloned().collect();
         let rate_limits = Limits::compile(&config);
         Ok(Self { revision, loaded_at: now, keys, rate_limits, config, secrets, subjects, conditions, origins })
@@ -104,7 +104,7 @@ impl TenantSnapshot {
     }
 
     fn lasts(&self, binding: usize, now: Timestamp) -> bool {
-        self.config.bindings[binding].expires_at.is_none_or(|end| now < end)
+        self.config.bindings[binding].lasts(now)
     }
 
     pub fn allows_origin(&self, origin: &str) -> bool {

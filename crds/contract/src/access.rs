@@ -1,6 +1,6 @@
 //! Who may do what: permissions, roles and the bindings that give roles to subjects.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,9 @@ pub const BUILT_IN_ROLES: &[(&str, &[&str])] = &[
     ("GUEST", &[]),
 ];
 
+/// The role of a person whom nobody gave another.
+pub const DEFAULT_ROLE: &str = "USER";
+
 /// The permissions of a built-in role, or `None` when there is no such role.
 #[must_use]
 pub fn built_in(role: &RoleName) -> Option<Vec<Permission>> {
@@ -119,6 +122,25 @@ pub struct Subject {
     pub kind: SubjectKind,
     /// A user's e-mail address (matched in lower case) or id; a group's name; an API key's name.
     pub name: String,
+}
+
+impl Subject {
+    /// What its name is compared by: e-mail addresses and ids of users in lower case, other names as they are.
+    #[must_use]
+    pub fn compared(&self) -> Cow<'_, str> {
+        match self.kind {
+            SubjectKind::User => self.name.to_lowercase().into(),
+            SubjectKind::Group | SubjectKind::ApiKey => self.name.as_str().into(),
+        }
+    }
+}
+
+impl Binding {
+    /// Whether its time is not over.
+    #[must_use]
+    pub fn lasts(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

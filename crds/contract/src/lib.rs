@@ -10,6 +10,8 @@
 pub mod access;
 pub mod auth;
 pub mod codec;
+#[cfg(feature = "conditions")]
+pub mod condition;
 pub mod expression;
 pub mod ids;
 pub mod limits;

@@ -32,6 +32,55 @@ pub struct Limit {
     pub failure_mode: FailureMode,
 }
 
+/// Name of the limit that `quotas.requestsPerDay` is, in headers and refusals.
+pub const DAILY_QUOTA: &str = "quota/requests-per-day";
+
+/// The prefix of the API; [`API_ALIAS`] means the same.
+pub const API_PREFIX: &str = "/api/v1";
+pub const API_ALIAS: &str = "/api";
+
+/// The path as documents write it: the same for both prefixes.
+#[must_use]
+pub fn without_prefix(path: &str) -> &str {
+    [API_PREFIX, API_ALIAS]
+        .iter()
+        .find_map(|prefix| path.strip_prefix(prefix).filter(|rest| rest.starts_with('/')))
+        .unwrap_or(path)
+}
+
+/// The path as limits compare it. A limit on one prefix is a limit on both.
+#[must_use]
+pub fn canonical(path: &str) -> &str {
+    without_prefix(path).trim_end_matches('/')
+}
+
+impl Limit {
+    /// Whether it is about requests with this method to this path, whoever sends them.
+    #[must_use]
+    pub fn is_about(&self, method: &str, path: &str) -> bool {
+        let path = canonical(path);
+        (self.methods.is_empty() || self.methods.iter().any(|wanted| wanted.eq_ignore_ascii_case(method)))
+            && (self.paths.is_empty() || self.paths.iter().any(|m| m.kind.matches(canonical(&m.value), path)))
+    }
+
+    /// The policy that it came from, and its name there.
+    #[must_use]
+    pub fn origin(&self) -> (&str, &str) {
+        self.name.split_once('/').unwrap_or((&self.name, ""))
+    }
+}
+
+impl PathMatchKind {
+    /// Whether `path` is meant by `wanted`, both [canonical].
+    #[must_use]
+    pub fn matches(self, wanted: &str, path: &str) -> bool {
+        match self {
+            Self::Exact => path == wanted,
+            Self::PathPrefix => path.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathMatch {
     #[serde(rename = "type")]
@@ -140,4 +189,24 @@ pub enum FailureMode {
     /// Count in this process alone.
     #[default]
     Local,
+}
+
+#[cfg(test)]
+mod tests {
+    use PathMatchKind::{Exact, PathPrefix};
+
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_at_a_segment_and_means_the_alias_too() {
+        let matches = |kind: PathMatchKind, wanted: &str, path: &str| kind.matches(canonical(wanted), canonical(path));
+        for path in ["/api/v1/auth/login", "/api/auth/login", "/api/v1/auth", "/api/auth/"] {
+            assert!(matches(PathPrefix, "/auth", path), "{path}");
+            assert!(matches(PathPrefix, "/api/v1/auth/", path), "{path}");
+            assert!(matches(PathPrefix, "/", path), "{path}");
+        }
+        assert!(!matches(PathPrefix, "/auth", "/api/v1/authors"));
+        assert!(matches(Exact, "/auth", "/api/auth") && !matches(Exact, "/auth", "/api/auth/login"));
+        assert_eq!(canonical("/apiary/v1"), "/apiary/v1");
+    }
 }

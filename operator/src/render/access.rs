@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use contract::{
     RoleName,
-    access::{BUILT_IN_ROLES, Binding, Permission, Subject, SubjectKind, built_in},
+    access::{BUILT_IN_ROLES, Binding, Permission, Subject, built_in},
 };
 use crds::{
     RoleBinding,
@@ -100,9 +100,9 @@ fn permissions(role: &RoleName, rules: &[PolicyRule]) -> Checked<Vec<Permission>
     }
 }
 
-/// E-mail addresses and ids are matched in lower case; names of groups and keys as they are.
+/// As it is compared, so that equal bindings give equal documents.
 fn subject(subject: &crds::role_binding::Subject) -> Subject {
-    let crds::role_binding::Subject { kind, name } = subject;
-    let name = if *kind == SubjectKind::User { name.to_lowercase() } else { name.clone() };
-    Subject { kind: *kind, name }
+    let mut subject = Subject { kind: subject.kind, name: subject.name.clone() };
+    subject.name = subject.compared().into_owned();
+    subject
 }

@@ -139,6 +139,18 @@ pub async fn existing(
     Ok((SigningKeys { live: live.collect(), retired, next, introducing: false }, wanting))
 }
 
+/// A new key as text, which signs nothing: for those who only look and may not, or cannot yet, see the real one.
+pub fn stand_in(algorithm: SigningAlgorithm) -> Option<String> {
+    generate(algorithm).ok().map(|pem| pem.to_string())
+}
+
+/// A stand-in for the key that the operator would make.
+pub fn stand_in_secret(tenant: &Tenant) -> Option<SigningSecret> {
+    let algorithm = tenant.spec.auth.signing.algorithm;
+    let secret = build(tenant, "", &first_name(tenant), algorithm).ok()?;
+    Some(SigningSecret { algorithm, secret })
+}
+
 /// Lets the key that signs now go on signing while some ready replica may not have the new one: that replica would refuse
 /// the tokens of the others. What the replicas have is told by the document that stands and by what they said of it.
 pub fn introduce(keys: &mut SigningKeys, stored: Option<&ConfigMap>, status: &TenantStatus) {

@@ -15,7 +15,7 @@ use super::{
 use crate::error::Detail;
 
 /// Who registers without anyone having said what they are.
-pub const DEFAULT_ROLE: &str = "USER";
+pub use contract::access::DEFAULT_ROLE;
 /// Hashing a password costs with its length: this bounds it.
 pub const MAX_PASSWORD_CHARS: usize = 100;
 const MAX_EMAIL_CHARS: usize = 255;
