@@ -96,6 +96,25 @@ pub mod reasons {
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
     pub const MIGRATING: &str = "Migrating";
     pub const MIGRATION_FAILED: &str = "MigrationFailed";
+    /// Green's pods start, or do not hold every tenant's newest configuration yet.
+    pub const STARTING: &str = "Starting";
+    /// Prometheus is asked about green.
+    pub const ANALYZING: &str = "Analyzing";
+    /// Green is well and waits for its time, or for a person.
+    pub const AWAITING_PROMOTION: &str = "AwaitingPromotion";
+    /// Green grows to the size of blue and takes over.
+    pub const PROMOTING: &str = "Promoting";
+    /// Green has taken over and blue is still there.
+    pub const PROMOTED: &str = "Promoted";
+    /// A person ended the rollout; the stable release runs instead of the declared one.
+    pub const ABORTED: &str = "Aborted";
+    /// The rollout failed; the stable release runs instead of the declared one.
+    pub const ROLLED_BACK: &str = "RolledBack";
+    /// A person went back to an earlier release.
+    pub const UNDONE: &str = "Undone";
+    /// Reasons of events: a command of the annotation `tenantry.dev/rollout`.
+    pub const COMMAND: &str = "RolloutCommand";
+    pub const COMMAND_REFUSED: &str = "RolloutCommandRefused";
     pub const PAUSED: &str = "Paused";
     pub const NOT_PAUSED: &str = "NotPaused";
     /// A kind of another operator (such as CloudNativePG's Cluster) is not installed.

@@ -28,6 +28,9 @@ pub const ANNOTATION_ROTATE_SIGNING_KEY: &str = "tenantry.dev/rotate-signing-key
 pub const LABEL_COLOR: &str = "tenantry.dev/color";
 /// Release that a pod, a Deployment's template or a ConfigMap of settings is of.
 pub const LABEL_RELEASE: &str = "tenantry.dev/release";
+/// Annotation with which a person tells a Platform's rollout what to do: `promote`, `abort`, `retry`, `undo` or
+/// `undo:<release>`. The operator removes it when it is done.
+pub const ANNOTATION_ROLLOUT: &str = "tenantry.dev/rollout";
 
 pub const MANAGED_BY: &str = "tenantry-operator";
 pub const PART_OF: &str = "tenantry";
@@ -66,10 +69,28 @@ pub fn sealing_key_secret(platform: &str) -> String {
     format!("{platform}-sealing-key")
 }
 
-/// Name shared by the API's Deployment, Service, ServiceAccount, Role and Ingress.
+/// Name shared by the API's Service, ServiceAccount, Role and Ingress.
 #[must_use]
 pub fn api(platform: &str) -> String {
     format!("{platform}-api")
+}
+
+/// Name of the Deployment of one colour of the API.
+#[must_use]
+pub fn api_color(platform: &str, color: &str) -> String {
+    format!("{platform}-api-{color}")
+}
+
+/// Name of the Service that leads to the release that is being tried, or else to the active one.
+#[must_use]
+pub fn api_preview(platform: &str) -> String {
+    format!("{platform}-api-preview")
+}
+
+/// Name of the ConfigMap that keeps a release: its settings and its pods' template.
+#[must_use]
+pub fn release(platform: &str, release: &str) -> String {
+    format!("{platform}-release-{release}")
 }
 
 /// Label selector of a platform's contract documents.

@@ -23,7 +23,10 @@ pub use self::{
         Storage, WebPush,
     },
     exposure::{Gateway, Ingress, IngressTls, IssuerKind, IssuerRef, ParentRef},
-    rollout::{Analysis, Color, Metric, Prometheus, Rollout, RolloutStrategy, ThresholdRange},
+    rollout::{
+        Analysis, AnalysisStatus, Color, CommandStatus, Instead, InsteadReason, Metric, MetricStatus, Prometheus,
+        Rollout, RolloutPhase, RolloutStatus, RolloutStrategy, Stage, ThresholdRange, Verdict,
+    },
 };
 use crate::refs::{OBJECT_NAME, SecretKeyRef, URL};
 
@@ -48,9 +51,12 @@ use crate::refs::{OBJECT_NAME, SecretKeyRef, URL};
     printcolumn(name = "Tenants", type_ = "integer", json_path = ".status.tenants"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Rollout", type_ = "string", json_path = ".status.rollout.phase"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "URL", type_ = "string", priority = 1, json_path = ".status.url"),
     printcolumn(name = "Color", type_ = "string", priority = 1, json_path = ".status.activeColor"),
+    printcolumn(name = "Active", type_ = "string", priority = 1, json_path = ".status.activeRevision"),
+    printcolumn(name = "Preview", type_ = "string", priority = 1, json_path = ".status.previewRevision"),
     printcolumn(name = "Message", type_ = "string", priority = 1,
         json_path = ".status.conditions[?(@.type=='Ready')].message"),
     validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z][-a-z0-9]*$')")
@@ -352,17 +358,21 @@ pub struct PlatformStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_color: Option<Color>,
 
-    /// Revision that takes requests.
+    /// Release that takes requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_revision: Option<String>,
 
-    /// Revision that is being tried.
+    /// Release that is being tried, beside the active one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview_revision: Option<String>,
 
-    /// Last revision that was rolled out to the end.
+    /// Last release that was rolled out to the end; what a failure goes back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable_revision: Option<String>,
+
+    /// Where the rollout is, and what it will go on with after a restart of the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
 
     /// Pods that take requests, of the active colour only.
     #[serde(default)]

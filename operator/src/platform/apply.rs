@@ -5,6 +5,7 @@ use contract::{
     names::{SEALING_KEY, sealing_key_secret},
     seal::KEY_BYTES,
 };
+use crds::{conditions::reasons, platform::Color};
 use k8s_openapi::{
     ByteString,
     api::{apps::v1::Deployment, batch::v1::Job, core::v1::Secret},
@@ -29,7 +30,9 @@ use crate::{
 /// What stands in the cluster after the apply.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// The Deployment, new or as it was.
+    /// The colour that takes the requests.
+    pub active: Option<Color>,
+    /// Its Deployment, new or as it was.
     pub deployment: Option<Deployment>,
     pub migration: Migration,
 }
@@ -50,36 +53,63 @@ pub enum Migration {
 }
 
 pub async fn apply(ctx: &Ctx, found: &Dereferenced, validated: &ValidatedPlatform) -> Result<Applied, ReconcileError> {
-    let as_it_was = found.deployment.as_deref().cloned();
+    let active = found.observed.selected();
+    let serving = active.map_or(found.observed.uncolored.as_ref(), |color| found.observed.of(color));
+    let as_it_was = |migration| Applied { active, deployment: serving.cloned(), migration };
     if found.platform.spec.paused {
-        return Ok(Applied { deployment: as_it_was, migration: Migration::NotStarted });
+        return Ok(as_it_was(Migration::NotStarted));
     }
     if validated.sealing_key == Ok(SealingKey::Missing) {
         create_sealing_key(ctx, found).await?;
         // Its digest is part of what is built below; the watch tells of it at once.
-        return Ok(Applied { deployment: as_it_was, migration: Migration::NotStarted });
+        return Ok(as_it_was(Migration::NotStarted));
     }
-    let resources = build::build(found, validated);
+    let resources = build::build(found, validated).map_err(unserializable)?;
     let client = &ctx.client;
+    // Until the first colour is ready, pods without a colour go on serving.
+    let color = active.or_else(|| found.observed.uncolored.is_none().then_some(Color::Blue));
     tokio::try_join!(
         kube_ext::apply(client, resources.service_account),
         kube_ext::apply(client, resources.role),
         kube_ext::apply(client, resources.role_binding),
-        kube_ext::apply(client, resources.service),
+        kube_ext::apply(client, build::active_service(found, color)),
+        kube_ext::apply(client, build::preview_service(found, color.unwrap_or(Color::Blue))),
         kube_ext::apply(client, resources.disruption_budget),
     )?;
     around::apply(ctx, found, resources.around).await?;
     let Some(workload) = resources.workload.filter(|_| validated.sealing_key.is_ok()) else {
-        return Ok(Applied { deployment: as_it_was, migration: Migration::NotStarted });
+        return Ok(as_it_was(Migration::NotStarted));
     };
-    let Workload { migration, deployment } = workload;
+    let Workload { migration, release } = workload;
     let migration = migrate(ctx, found, migration).await?;
     if migration != Migration::Done {
-        return Ok(Applied { deployment: as_it_was, migration });
+        return Ok(as_it_was(migration));
     }
-    let deployment = kube_ext::apply(client, deployment).await?;
+    let next = color.unwrap_or(Color::Blue);
+    kube_ext::apply(client, build::release_config(found, &release).map_err(unserializable)?).await?;
+    let deployment =
+        kube_ext::apply(client, build::deployment(found, next, &release, validated.replicas)).await?.into_inner();
+    if let Some(old) = &found.observed.uncolored
+        && is_complete(&deployment)
+    {
+        kube_ext::apply(client, build::active_service(found, Some(next))).await?;
+        kube_ext::delete::<Deployment>(client, old).await?;
+    }
     prune(ctx, found, deployment.spec.as_ref().and_then(annotation)).await?;
-    Ok(Applied { deployment: Some(deployment.into_inner()), migration })
+    Ok(Applied { active: Some(next), deployment: Some(deployment), migration })
+}
+
+fn is_complete(deployment: &Deployment) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    deployment.status.as_ref().is_some_and(|status| {
+        status.observed_generation >= deployment.metadata.generation
+            && status.updated_replicas >= wanted
+            && status.available_replicas >= wanted
+    })
+}
+
+fn unserializable(error: serde_json::Error) -> ReconcileError {
+    ReconcileError::invalid(reasons::INVALID, format!("the pods' template cannot be written as JSON: {error}"))
 }
 
 /// Made once and never overwritten: whatever is sealed under it would be lost. It has no owner for the same reason.
@@ -110,9 +140,9 @@ async fn migrate(
     wanted: kube_ext::Prepared<Job>,
 ) -> Result<Migration, ReconcileError> {
     let name = wanted.0.name_any();
-    let started = found.deployment.as_ref().and_then(|deployment| deployment.spec.as_ref()).and_then(annotation);
+    let mut started = found.observed.all().filter_map(|deployment| deployment.spec.as_ref()).filter_map(annotation);
     // Its Job may be long gone; that pods of this migration run is proof enough.
-    if started == Some(name.as_str()) {
+    if started.any(|started| started == name) {
         return Ok(Migration::Done);
     }
     let Some(job) = found.jobs.iter().find(|job| job.name_any() == name) else {

@@ -6,10 +6,11 @@ use contract::names;
 use crds::{Platform, Tenant};
 use k8s_openapi::{
     ByteString,
-    api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler, batch::v1::Job, core::v1::Secret},
+    api::{autoscaling::v2::HorizontalPodAutoscaler, batch::v1::Job, core::v1::Secret},
 };
 use kube::{Api, ResourceExt};
 
+use super::rollout::Observed;
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
@@ -31,7 +32,8 @@ pub struct Dereferenced {
     /// Secret named in `spec.redis.external`.
     pub redis: Data,
     pub sealing_key: Data,
-    pub deployment: Option<Arc<Deployment>>,
+    /// Its pods' Deployments, and which of them takes the requests.
+    pub observed: Observed,
     /// Migration Jobs of this Platform, oldest first.
     pub jobs: Vec<Arc<Job>>,
     /// Tenants that it serves, oldest first.
@@ -78,15 +80,19 @@ pub async fn dereference(ctx: &Ctx, platform: Arc<Platform>) -> Result<Dereferen
     let external = |external: &Option<crds::platform::External>| external.as_ref().map(|e| e.secret_ref.name.clone());
     let (postgres, redis) = (external(&platform.spec.postgres.external), external(&platform.spec.redis.external));
     let sealing_key = names::sealing_key_secret(&name);
-    let (postgres, redis, sealing_key) =
-        tokio::try_join!(read(postgres.as_deref()), read(redis.as_deref()), read(Some(&sealing_key)))?;
+    let (postgres, redis, sealing_key, observed) = tokio::try_join!(
+        read(postgres.as_deref()),
+        read(redis.as_deref()),
+        read(Some(&sealing_key)),
+        Observed::read(&ctx.client, &namespace, &name),
+    )?;
     let mut jobs = ctx.stores.jobs.find(&Key::Platform(namespace.clone(), name.clone()));
     jobs.retain(|job| owned_by(&job.metadata, platform.as_ref()));
     Ok(Dereferenced {
         postgres,
         redis,
         sealing_key,
-        deployment: ctx.stores.deployments.get(&namespace, &names::api(&name)),
+        observed,
         jobs,
         tenants: ctx.stores.tenants_of(&platform),
         optional: Optional::of(ctx, &platform, &namespace, &name),

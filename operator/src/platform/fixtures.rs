@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use crds::{Platform, Tenant};
 use k8s_openapi::ByteString;
 
-use super::dereference::{Data, Dereferenced, Optional};
+use super::{
+    dereference::{Data, Dereferenced, Optional},
+    rollout::Observed,
+};
 
 pub const IMAGE: &str = "registry.example/tenantry-api:1";
 
@@ -38,7 +41,7 @@ pub fn found(spec: &str) -> Dereferenced {
         postgres: data(&[("uri", "postgres://u:p@db/app")]),
         redis: data(&[("uri", "redis://cache")]),
         sealing_key: data(&[("key", "0123456789abcdef0123456789abcdef")]),
-        deployment: None,
+        observed: Observed::default(),
         jobs: Vec::new(),
         tenants: vec![Arc::new(tenant)],
         optional: Optional::default(),

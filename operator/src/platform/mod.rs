@@ -8,6 +8,7 @@ pub mod apply;
 pub mod around;
 pub mod build;
 pub mod dereference;
+pub mod rollout;
 pub mod routing;
 pub mod scaling;
 pub mod status;

@@ -1,10 +1,9 @@
 //! `deletionPolicy: Delete`: the tenant's data is removed by a Job of the API's own image, which knows the tables. The
 //! Job takes its pod from the API's Deployment, so that it reaches the database as the API does.
 
-use contract::{TenantId, names};
+use contract::TenantId;
 use crds::Tenant;
 use k8s_openapi::api::{
-    apps::v1::Deployment,
     batch::v1::{Job, JobSpec},
     core::v1::{PodSpec, PodTemplateSpec},
 };
@@ -14,6 +13,7 @@ use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
     kube_ext::{Prepared, apply, owned_by, owner, tenant_labels},
+    platform::rollout::Observed,
 };
 
 /// How far the removal of a tenant's data is.
@@ -32,13 +32,11 @@ pub async fn purge(ctx: &Ctx, tenant: &Tenant, platform: &str) -> Result<Purge, 
     if let Some(job) = stored.filter(|job| owned_by(&job.metadata, tenant)) {
         return Ok(state(&job));
     }
-    let deployments: Api<Deployment> = Api::namespaced(ctx.client.clone(), &namespace);
-    let api = names::api(platform);
-    let deployment = deployments.get_opt(&api).await.doing(|| format!("read Deployment {namespace}/{api}"))?;
-    let pod = deployment.and_then(|deployment| deployment.spec?.template.spec).ok_or_else(|| {
+    let observed = Observed::read(&ctx.client, &namespace, platform).await?;
+    let pod = observed.serving().and_then(|deployment| deployment.spec.clone()?.template.spec).ok_or_else(|| {
         ReconcileError::waiting(
             "PurgeImpossible",
-            format!("the data cannot be deleted while Deployment {api:?} is missing: restore Platform {platform:?}, or set deletionPolicy: Retain"),
+            format!("the data cannot be deleted while no Deployment of the API is there: restore Platform {platform:?}, or set deletionPolicy: Retain"),
         )
     })?;
     apply(&ctx.client, job(tenant, platform, pod)).await?;

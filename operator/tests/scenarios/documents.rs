@@ -93,7 +93,7 @@ async fn nothing_is_written_when_nothing_changed() {
         (
             version(world.api::<Tenant>().get("acme").await.unwrap().metadata),
             version(world.api::<ConfigMap>().get(DOCUMENT).await.unwrap().metadata),
-            version(world.api::<k8s_openapi::api::apps::v1::Deployment>().get("main-api").await.unwrap().metadata),
+            version(world.api::<k8s_openapi::api::apps::v1::Deployment>().get("main-api-blue").await.unwrap().metadata),
         )
     };
     let before = versions().await;

@@ -22,14 +22,14 @@ async fn pods_start_only_after_the_migration_succeeded() {
     let (world, _operator) = World::operated().await;
     world.platform().await;
     world.until("main", "migrating", says("Progressing", "Migrating")).await;
-    assert!(world.api::<Deployment>().get_opt("main-api").await.unwrap().is_none());
+    assert!(world.api::<Deployment>().get_opt("main-api-blue").await.unwrap().is_none());
     world.migrated(None, "Complete").await;
-    let deployment = world.until::<Deployment>("main-api", "there", |_| true).await;
+    let deployment = world.until::<Deployment>("main-api-blue", "there", |_| true).await;
     assert_eq!(image(&deployment).as_deref(), Some("tenantry-api:1"));
     let generation = deployment.metadata.generation;
     world
         .status::<Deployment>(
-            "main-api",
+            "main-api-blue",
             json!({
                 "observedGeneration": generation, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2,
             }),
@@ -44,7 +44,7 @@ async fn a_failed_migration_leaves_the_pods_as_they_are_and_is_run_again_when_it
     let (world, _operator) = World::operated().await;
     world.platform().await;
     let first = world.migrated(None, "Complete").await;
-    world.until::<Deployment>("main-api", "there", |_| true).await;
+    world.until::<Deployment>("main-api-blue", "there", |_| true).await;
     let newer = "image: {repository: tenantry-api, tag: \"2\"}";
     world.apply::<Platform>(&format!("{PLATFORM}  {newer}\n")).await;
     let failed = world.migrated(Some(&first), "Failed").await;
@@ -52,12 +52,12 @@ async fn a_failed_migration_leaves_the_pods_as_they_are_and_is_run_again_when_it
     let conditions = platform.status.unwrap().conditions;
     let message = &crds::conditions::find(&conditions, "Ready").unwrap().message;
     assert!(message.contains(&failed) && message.contains("as the test says"), "{message}");
-    assert_eq!(image(&world.api().get("main-api").await.unwrap()).as_deref(), Some("tenantry-api:1"));
+    assert_eq!(image(&world.api().get("main-api-blue").await.unwrap()).as_deref(), Some("tenantry-api:1"));
 
     world.api::<Job>().delete(&failed, &DeleteParams::background()).await.unwrap();
     world.until::<Job>(&failed, "run again", |job| job.status.as_ref().is_none_or(|s| s.conditions.is_none())).await;
     world.migrated(Some(&first), "Complete").await;
-    world.until("main-api", "new", |deployment| image(deployment).as_deref() == Some("tenantry-api:2")).await;
+    world.until("main-api-blue", "new", |deployment| image(deployment).as_deref() == Some("tenantry-api:2")).await;
     world.gone::<Job>(&first).await;
 }
 
@@ -66,12 +66,12 @@ async fn what_somebody_changed_or_deleted_is_put_back() {
     let (world, _operator) = World::operated().await;
     world.platform().await;
     world.migrated(None, "Complete").await;
-    world.until::<Deployment>("main-api", "there", |_| true).await;
+    world.until::<Deployment>("main-api-blue", "there", |_| true).await;
 
     let patch = Patch::Merge(json!({ "spec": { "replicas": 7 } }));
-    world.api::<Deployment>().patch("main-api", &PatchParams::default(), &patch).await.unwrap();
+    world.api::<Deployment>().patch("main-api-blue", &PatchParams::default(), &patch).await.unwrap();
     world
-        .until::<Deployment>("main-api", "scaled back", |d| d.spec.as_ref().is_some_and(|s| s.replicas == Some(2)))
+        .until::<Deployment>("main-api-blue", "scaled back", |d| d.spec.as_ref().is_some_and(|s| s.replicas == Some(2)))
         .await;
 
     let service = world.api::<Service>().get("main-api").await.unwrap();
@@ -84,10 +84,10 @@ async fn a_paused_platform_is_left_alone() {
     let (world, _operator) = World::operated().await;
     world.platform().await;
     world.migrated(None, "Complete").await;
-    world.until::<Deployment>("main-api", "there", |_| true).await;
+    world.until::<Deployment>("main-api-blue", "there", |_| true).await;
     world.apply::<Platform>(&format!("{PLATFORM}  paused: true\n  replicas: 9\n")).await;
     world.until("main", "paused", says("Paused", "Paused")).await;
-    let deployment = world.api::<Deployment>().get("main-api").await.unwrap();
+    let deployment = world.api::<Deployment>().get("main-api-blue").await.unwrap();
     assert_eq!(deployment.spec.unwrap().replicas, Some(2));
 }
 
@@ -108,11 +108,13 @@ async fn a_rotated_database_secret_migrates_and_replaces_the_pods() {
     let (world, _operator) = World::operated().await;
     world.platform().await;
     let first = world.migrated(None, "Complete").await;
-    let before = world.until::<Deployment>("main-api", "there", |_| true).await;
+    let before = world.until::<Deployment>("main-api-blue", "there", |_| true).await;
     world.secret("db", "uri", "postgres://tenantry@elsewhere/app").await;
     world.migrated(Some(&first), "Complete").await;
     world
-        .until::<Deployment>("main-api", "replaced", |after| after.metadata.generation > before.metadata.generation)
+        .until::<Deployment>("main-api-blue", "replaced", |after| {
+            after.metadata.generation > before.metadata.generation
+        })
         .await;
 }
 

@@ -203,10 +203,10 @@ async fn a_tenant_that_deletes_goes_when_its_data_is_gone() {
         "spec": {"containers": [{"name": "api", "image": "registry/tenantry-api:1", "args": ["serve"], "env": [{"name": "DATABASE_URL", "value": "postgres://db"}]}]},
     });
     let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "main-api"},
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "main-api-blue"},
         "spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template},
     });
-    if world.all::<Deployment>().get_opt("main-api").await.unwrap().is_none() {
+    if world.all::<Deployment>().get_opt("main-api-blue").await.unwrap().is_none() {
         world
             .all::<Deployment>()
             .create(&PostParams::default(), &serde_json::from_value(deployment).unwrap())

@@ -22,13 +22,21 @@ RBAC lets nobody hand out what they do not have, so what it gives the API (readi
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, delete]
-# What a Platform runs on, collected with it.
+# What a Platform runs on, collected with it. Which colour takes the requests is read before each decision.
 - apiGroups: [""]
-  resources: [services, serviceaccounts]
+  resources: [serviceaccounts]
   verbs: [list, watch, create, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+# The Deployment without a colour, of version 0.1.0, is deleted.
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
+# A command to a rollout is an annotation, which is removed when it was carried out.
+- apiGroups: [tenantry.dev]
+  resources: [platforms]
+  verbs: [patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list, watch, create, patch]

@@ -9,10 +9,12 @@ mod network;
 mod scheduling;
 mod workload;
 
+use contract::names;
+use crds::platform::Color;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
-    core::v1::{Service, ServiceAccount},
+    core::v1::{ConfigMap, Service, ServiceAccount},
     policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
 };
@@ -21,16 +23,17 @@ use kube::api::ObjectMeta;
 use super::{
     around::Around,
     dereference::Dereferenced,
+    rollout::Release,
     validate::{Source, ValidatedPlatform},
 };
 use crate::kube_ext::{Prepared, owner, platform_labels};
 
 pub use migration::name as migration_name;
-pub use workload::selector;
+pub use workload::{color_selector, selector};
 
-/// Annotation on the Deployment's template: which migration it was started after.
+/// Annotation on the pods' template: which migration it was started after.
 pub const ANNOTATION_MIGRATION: &str = "tenantry.dev/migration";
-/// Annotation on the Deployment's template that changes with the Secrets it reads, so that its pods are replaced.
+/// Annotation on the pods' template that changes with the Secrets it reads, so that its pods are replaced.
 pub const ANNOTATION_SECRETS: &str = "tenantry.dev/secrets";
 
 /// A Platform's objects as they should be.
@@ -39,7 +42,6 @@ pub struct Resources {
     pub service_account: Prepared<ServiceAccount>,
     pub role: Prepared<Role>,
     pub role_binding: Prepared<RoleBinding>,
-    pub service: Prepared<Service>,
     pub disruption_budget: Prepared<PodDisruptionBudget>,
     pub around: Around,
     /// Only once there is something to connect to.
@@ -50,24 +52,23 @@ pub struct Resources {
 #[derive(Debug)]
 pub struct Workload {
     pub migration: Prepared<Job>,
-    pub deployment: Prepared<Deployment>,
+    pub release: Release,
 }
 
-pub fn build(found: &Dereferenced, validated: &ValidatedPlatform) -> Resources {
+pub fn build(found: &Dereferenced, validated: &ValidatedPlatform) -> serde_json::Result<Resources> {
     let workload = match (&validated.postgres, &validated.redis) {
         (Ok(postgres), Ok(redis)) => {
             let migration = migration::job(found, validated, postgres);
             let migrated = migration::name(found, validated, postgres);
-            let deployment = workload::deployment(found, validated, postgres, redis, &migrated);
-            Some(Workload { migration: Prepared(migration), deployment: Prepared(deployment) })
+            let release = workload::release(found, validated, postgres, redis, &migrated)?;
+            Some(Workload { migration: Prepared(migration), release })
         }
         _ => None,
     };
-    Resources {
+    Ok(Resources {
         service_account: Prepared(access::service_account(found)),
         role: Prepared(access::role(found)),
         role_binding: Prepared(access::role_binding(found)),
-        service: Prepared(network::service(found)),
         disruption_budget: Prepared(network::disruption_budget(found)),
         around: Around {
             ingress: network::ingress(found, &validated.hosts).map(Prepared),
@@ -76,7 +77,28 @@ pub fn build(found: &Dereferenced, validated: &ValidatedPlatform) -> Resources {
             pod_monitor: monitoring::pod_monitor(found).map(Prepared),
         },
         workload,
-    }
+    })
+}
+
+/// One colour's Deployment, running `release` on this many pods.
+pub fn deployment(found: &Dereferenced, color: Color, release: &Release, replicas: u32) -> Prepared<Deployment> {
+    Prepared(workload::deployment(found, color, release, replicas))
+}
+
+/// The ConfigMap that keeps a release.
+pub fn release_config(found: &Dereferenced, release: &Release) -> serde_json::Result<Prepared<ConfigMap>> {
+    release.config_map(meta(found, names::release(&found.name, &release.hash))).map(Prepared)
+}
+
+/// The Service that takes the requests; without a colour as long as only pods without a colour are there.
+pub fn active_service(found: &Dereferenced, color: Option<Color>) -> Prepared<Service> {
+    let selector = color.map_or_else(|| selector(&found.name), |color| color_selector(&found.name, color));
+    Prepared(network::service(found, names::api(&found.name), selector))
+}
+
+/// The Service that leads to the newest release.
+pub fn preview_service(found: &Dereferenced, color: Color) -> Prepared<Service> {
+    Prepared(network::service(found, names::api_preview(&found.name), color_selector(&found.name, color)))
 }
 
 /// Metadata of what is owned by the Platform and goes with it.

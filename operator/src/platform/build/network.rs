@@ -1,5 +1,7 @@
 //! How the API is reached, and how many pods may be away at once.
 
+use std::collections::BTreeMap;
+
 use contract::names::{self, PORT_HTTP};
 use crds::platform::{IngressTls, IssuerKind};
 use k8s_openapi::{
@@ -22,7 +24,7 @@ pub const SERVICE_PORT: i32 = 80;
 /// Above this many hosts one rule without a host stands for them: an object is limited to about 1 MiB.
 const HOSTS: usize = 1000;
 
-pub fn service(found: &Dereferenced) -> Service {
+pub fn service(found: &Dereferenced, name: String, selector: BTreeMap<String, String>) -> Service {
     let port = ServicePort {
         name: Some(PORT_HTTP.into()),
         port: SERVICE_PORT,
@@ -31,12 +33,8 @@ pub fn service(found: &Dereferenced) -> Service {
         ..ServicePort::default()
     };
     Service {
-        metadata: meta(found, names::api(&found.name)),
-        spec: Some(ServiceSpec {
-            selector: Some(selector(&found.name)),
-            ports: Some(vec![port]),
-            ..ServiceSpec::default()
-        }),
+        metadata: meta(found, name),
+        spec: Some(ServiceSpec { selector: Some(selector), ports: Some(vec![port]), ..ServiceSpec::default() }),
         ..Service::default()
     }
 }

@@ -11,13 +11,16 @@ use super::{
 
 fn resources(spec: &str) -> Resources {
     let found = found(spec);
-    build(&found, &validate(&found, IMAGE))
+    build(&found, &validate(&found, IMAGE)).unwrap()
 }
 
 #[test]
 fn the_deployment_and_its_migration() {
+    let found = found(EXTERNAL);
     let workload = resources(EXTERNAL).workload.unwrap();
-    insta::assert_yaml_snapshot!("deployment", workload.deployment);
+    let release = release_config(&found, &workload.release).unwrap();
+    insta::assert_yaml_snapshot!("release", release, { ".binaryData" => "[the template]" });
+    insta::assert_yaml_snapshot!("deployment", deployment(&found, Color::Blue, &workload.release, 2));
     insta::assert_yaml_snapshot!("migration", workload.migration);
 }
 
@@ -34,7 +37,7 @@ fn how_it_is_reached() {
         "{EXTERNAL}ingress: {{className: nginx, tls: {{issuerRef: {{kind: ClusterIssuer, name: letsencrypt}}}}}}\n"
     );
     let resources = resources(&spec);
-    insta::assert_yaml_snapshot!("service", resources.service);
+    insta::assert_yaml_snapshot!("service", active_service(&found(EXTERNAL), Some(Color::Blue)));
     insta::assert_yaml_snapshot!("ingress", resources.around.ingress);
     insta::assert_yaml_snapshot!("disruption_budget", resources.disruption_budget);
 }
@@ -90,20 +93,31 @@ fn pods_run_where_they_are_declared_to() {
 fn without_a_database_there_is_a_service_and_no_pod() {
     let mut found = found(EXTERNAL);
     found.postgres = None;
-    assert!(build(&found, &validate(&found, IMAGE)).workload.is_none());
+    assert!(build(&found, &validate(&found, IMAGE)).unwrap().workload.is_none());
 }
 
 #[test]
 fn a_variable_of_the_person_replaces_ours_and_none_is_named_twice() {
     let spec =
         format!("{EXTERNAL}extraEnv: [{{name: TENANTRY_LOG_LEVEL, value: trace}}, {{name: MINE, value: \"1\"}}]\n");
-    let workload = resources(&spec).workload.unwrap();
-    let pod = workload.deployment.0.spec.unwrap().template.spec.unwrap();
-    let env = pod.containers[0].env.clone().unwrap();
+    let release = resources(&spec).workload.unwrap().release;
+    let container = release.pods("main", Color::Blue).spec.unwrap().containers.remove(0);
+    let env = container.env.unwrap();
     let named = |name: &str| {
         env.iter().filter(|variable| variable.name == name).map(|v| v.value.clone().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!((named("TENANTRY_LOG_LEVEL"), named("MINE")), (vec!["trace".to_owned()], vec!["1".to_owned()]));
+    let settings = release_config(&found(EXTERNAL), &release).unwrap().0.data.unwrap();
+    assert!(!settings.contains_key("TENANTRY_LOG_LEVEL") && settings.contains_key("TENANTRY_PORT"));
+}
+
+#[test]
+fn a_release_comes_back_from_its_config_map_as_it_was() {
+    let release = resources(EXTERNAL).workload.unwrap().release;
+    let mut kept = release_config(&found(EXTERNAL), &release).unwrap().0;
+    assert_eq!(Release::read(&kept), Some(release));
+    kept.data.as_mut().unwrap().insert("TENANTRY_PORT".into(), "1".into());
+    assert_eq!(Release::read(&kept), None, "somebody made it anew with another content");
 }
 
 #[test]
@@ -111,7 +125,7 @@ fn another_image_or_database_is_another_migration_and_anything_else_is_not() {
     let name = |spec: &str, uri: &str, image: &str| {
         let mut found = found(spec);
         found.postgres = data(&[("uri", uri)]);
-        build(&found, &validate(&found, image)).workload.unwrap().migration.0.metadata.name.unwrap()
+        build(&found, &validate(&found, image)).unwrap().workload.unwrap().migration.0.metadata.name.unwrap()
     };
     let first = name(EXTERNAL, "postgres://a", IMAGE);
     assert_eq!(first, name(&format!("{EXTERNAL}replicas: 9\n"), "postgres://a", IMAGE));
@@ -123,7 +137,7 @@ fn another_image_or_database_is_another_migration_and_anything_else_is_not() {
 fn the_migration_of_a_platform_with_a_long_name_still_fits_into_a_label() {
     let mut found = found(EXTERNAL);
     found.name = "p".repeat(50);
-    let name = build(&found, &validate(&found, IMAGE)).workload.unwrap().migration.0.metadata.name.unwrap();
+    let name = build(&found, &validate(&found, IMAGE)).unwrap().workload.unwrap().migration.0.metadata.name.unwrap();
     assert_eq!(name.len(), 63, "{name}");
 }
 

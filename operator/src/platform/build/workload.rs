@@ -1,10 +1,11 @@
-//! The API's Deployment.
+//! The API's pods and Deployments.
 
 use std::collections::BTreeMap;
 
 use contract::names::{
-    self, API_NAME, LABEL_INSTANCE, LABEL_NAME, LABEL_PLATFORM, PORT_HTTP, PORT_MANAGEMENT, SEALING_KEY,
+    self, API_NAME, LABEL_COLOR, LABEL_INSTANCE, LABEL_NAME, LABEL_PLATFORM, PORT_HTTP, PORT_MANAGEMENT, SEALING_KEY,
 };
+use crds::platform::Color;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
@@ -21,6 +22,7 @@ use kube::api::ObjectMeta;
 use super::{
     super::{
         dereference::Dereferenced,
+        rollout::Release,
         validate::{Shape, Source, ValidatedPlatform},
     },
     ANNOTATION_MIGRATION, ANNOTATION_SECRETS, meta, scheduling,
@@ -43,26 +45,45 @@ pub fn selector(platform: &str) -> BTreeMap<String, String> {
         .into()
 }
 
-pub fn deployment(
+/// Labels that select the pods of one colour.
+pub fn color_selector(platform: &str, color: Color) -> BTreeMap<String, String> {
+    let mut labels = selector(platform);
+    labels.insert(LABEL_COLOR.into(), color.as_str().into());
+    labels
+}
+
+/// What the pods of the declared release are.
+pub fn release(
     found: &Dereferenced,
     validated: &ValidatedPlatform,
     postgres: &Source,
     redis: &Source,
     migration: &str,
-) -> Deployment {
-    let spec = &found.platform.spec;
-    let mut annotations = spec.pod_annotations.clone();
+) -> serde_json::Result<Release> {
+    let mut annotations = found.platform.spec.pod_annotations.clone();
     annotations.insert(ANNOTATION_MIGRATION.into(), migration.into());
     annotations.insert(ANNOTATION_SECRETS.into(), format!("{}-{}", postgres.digest, redis.digest));
     let mut labels = platform_labels(&found.name);
     labels.extend(selector(&found.name));
+    let template = PodTemplateSpec {
+        metadata: Some(ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() }),
+        spec: Some(pod(found, validated, postgres, redis)),
+    };
+    Release::new(settings(found), template)
+}
+
+/// One colour's Deployment, running `release`.
+pub fn deployment(found: &Dereferenced, color: Color, release: &Release, replicas: u32) -> Deployment {
+    let selector = color_selector(&found.name, color);
+    let mut metadata = meta(found, names::api_color(&found.name, color.as_str()));
+    metadata.labels.get_or_insert_default().extend(selector.clone());
     Deployment {
-        metadata: meta(found, names::api(&found.name)),
+        metadata,
         spec: Some(DeploymentSpec {
-            replicas: i32::try_from(validated.replicas).ok(),
-            progress_deadline_seconds: i32::try_from(spec.rollout.progress_deadline_seconds).ok(),
+            replicas: i32::try_from(replicas).ok(),
+            progress_deadline_seconds: i32::try_from(found.platform.spec.rollout.progress_deadline_seconds).ok(),
             revision_history_limit: Some(3),
-            selector: LabelSelector { match_labels: Some(selector(&found.name)), ..LabelSelector::default() },
+            selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".into()),
                 // Never fewer than declared: a new pod is ready, with a complete snapshot, before an old one goes.
@@ -71,14 +92,7 @@ pub fn deployment(
                     max_surge: Some(IntOrString::String("25%".into())),
                 }),
             }),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels),
-                    annotations: Some(annotations),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(found, validated, postgres, redis)),
-            },
+            template: release.pods(&found.name, color),
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
@@ -159,40 +173,57 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     }
 }
 
-fn env(found: &Dereferenced, postgres: &Source, redis: &Source) -> Vec<EnvVar> {
+/// Variables that are the same for every pod and no secret.
+fn settings(found: &Dereferenced) -> BTreeMap<String, String> {
     let spec = &found.platform.spec;
-    let mut env = postgres_env(postgres);
-    env.extend(redis_env(redis));
-    env.extend([
-        value("TENANTRY_PLATFORM", &found.name),
-        field("TENANTRY_NAMESPACE", "metadata.namespace"),
-        field("TENANTRY_POD_NAME", "metadata.name"),
-        value("TENANTRY_CACHE_DIR", CACHE_DIR),
-        value("TENANTRY_SEALING_KEY_FILE", &format!("{SEALING_DIR}/{SEALING_KEY}")),
-        value("TENANTRY_PORT", &HTTP.to_string()),
-        value("TENANTRY_MANAGEMENT_PORT", &MANAGEMENT.to_string()),
-        value("TENANTRY_TENANT_HEADER", spec.api.tenant_header.as_str()),
-        value("TENANTRY_DRAIN_SECONDS", &spec.api.drain_seconds.to_string()),
-    ]);
+    let mut settings = log_settings(found);
+    settings.extend(
+        [
+            ("TENANTRY_PLATFORM", found.name.clone()),
+            ("TENANTRY_CACHE_DIR", CACHE_DIR.into()),
+            ("TENANTRY_SEALING_KEY_FILE", format!("{SEALING_DIR}/{SEALING_KEY}")),
+            ("TENANTRY_PORT", HTTP.to_string()),
+            ("TENANTRY_MANAGEMENT_PORT", MANAGEMENT.to_string()),
+            ("TENANTRY_TENANT_HEADER", spec.api.tenant_header.as_str().into()),
+            ("TENANTRY_DRAIN_SECONDS", spec.api.drain_seconds.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
     if !spec.api.trusted_proxies.is_empty() {
-        env.push(value("TENANTRY_TRUSTED_PROXIES", &spec.api.trusted_proxies.join(",")));
+        settings.insert("TENANTRY_TRUSTED_PROXIES".into(), spec.api.trusted_proxies.join(","));
     }
     if let Some(endpoint) = &spec.observability.otlp_endpoint {
-        env.push(value("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+        settings.insert("OTEL_EXPORTER_OTLP_ENDPOINT".into(), endpoint.clone());
     }
-    env.extend(log_env(found));
-    // A variable may be named once, and what a person says there wins.
-    env.retain(|ours| spec.extra_env.iter().all(|theirs| theirs.name != ours.name));
-    env.extend(spec.extra_env.iter().cloned());
+    // What a person says in extraEnv wins, and a variable is named once.
+    settings.retain(|ours, _| spec.extra_env.iter().all(|theirs| theirs.name != *ours));
+    settings
+}
+
+/// Variables from Secrets and about the pod itself, and those of the person.
+fn env(found: &Dereferenced, postgres: &Source, redis: &Source) -> Vec<EnvVar> {
+    let extra = &found.platform.spec.extra_env;
+    let mut env = postgres_env(postgres);
+    env.extend(redis_env(redis));
+    env.extend([field("TENANTRY_NAMESPACE", "metadata.namespace"), field("TENANTRY_POD_NAME", "metadata.name")]);
+    env.retain(|ours| extra.iter().all(|theirs| theirs.name != ours.name));
+    env.extend(extra.iter().cloned());
     env
 }
 
-pub fn log_env(found: &Dereferenced) -> [EnvVar; 2] {
+fn log_settings(found: &Dereferenced) -> BTreeMap<String, String> {
     let observability = &found.platform.spec.observability;
     [
-        value("TENANTRY_LOG_LEVEL", observability.log_level.as_str()),
-        value("TENANTRY_LOG_FORMAT", observability.log_format.as_str()),
+        ("TENANTRY_LOG_LEVEL", observability.log_level.as_str()),
+        ("TENANTRY_LOG_FORMAT", observability.log_format.as_str()),
     ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// How the migration logs.
+pub fn log_env(found: &Dereferenced) -> impl Iterator<Item = EnvVar> {
+    log_settings(found).into_iter().map(|(name, setting)| value(&name, &setting))
 }
 
 pub fn postgres_env(source: &Source) -> Vec<EnvVar> {

@@ -4,6 +4,7 @@ use contract::names;
 use crds::{
     PlatformStatus,
     conditions::{AVAILABLE, DEGRADED, PAUSED, POSTGRES_READY, PROGRESSING, READY, REDIS_READY, ROUTED, of, reasons},
+    platform::Color,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -13,9 +14,10 @@ use k8s_openapi::{
 
 use super::{
     apply::{Applied, Migration},
-    build::selector,
+    build::{color_selector, selector},
     dereference::Dereferenced,
     routing,
+    rollout::observed::release,
     validate::{Problem, Source, ValidatedPlatform},
 };
 use crate::kube_ext::{Conditions, State};
@@ -41,15 +43,16 @@ pub fn status<'a>(
     degraded(&mut conditions, validated);
     ready(&mut conditions, found.platform.spec.paused);
 
-    let PlatformStatus { active_color, active_revision, preview_revision, stable_revision, .. } = before.clone();
+    let PlatformStatus { preview_revision, stable_revision, rollout, .. } = before.clone();
     let status = PlatformStatus {
         observed_generation: generation,
-        active_color,
-        active_revision,
+        active_color: applied.active,
+        active_revision: applied.deployment.as_ref().and_then(release).map(str::to_owned),
         preview_revision,
         stable_revision,
+        rollout,
         replicas: workload.replicas,
-        selector: Some(labels(&found.name)),
+        selector: Some(labels(&found.name, applied.active)),
         tenants: u32::try_from(found.tenants.len()).unwrap_or(u32::MAX),
         url: Some(url(found, validated)),
         conditions: conditions.clone().into_vec(),
@@ -213,8 +216,9 @@ fn ready(conditions: &mut Conditions<'_>, paused: bool) {
     conditions.set(READY, State::False, &reason, message);
 }
 
-fn labels(platform: &str) -> String {
-    let pairs: Vec<_> = selector(platform).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+fn labels(platform: &str, active: Option<Color>) -> String {
+    let labels = active.map_or_else(|| selector(platform), |color| color_selector(platform, color));
+    let pairs: Vec<_> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }
 

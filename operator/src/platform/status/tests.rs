@@ -29,7 +29,14 @@ fn deployment(wanted: i32, updated: i32, available: i32) -> Deployment {
 fn judge(spec: &str, deployment: Option<Deployment>, migration: Migration) -> PlatformStatus {
     let found = found(spec);
     let before = PlatformStatus::default();
-    status(&found, &before, &validate(&found, IMAGE), &Applied { deployment, migration }, NOW).0
+    status(
+        &found,
+        &before,
+        &validate(&found, IMAGE),
+        &Applied { active: Some(Color::Blue), deployment, migration },
+        NOW,
+    )
+    .0
 }
 
 fn verdict(status: &PlatformStatus, type_: &str) -> (String, String) {
@@ -48,7 +55,9 @@ fn it_is_ready_when_every_replica_is_up_to_date_and_available() {
     assert_eq!((status.replicas, status.tenants, status.observed_generation), (2, 1, Some(3)));
     assert_eq!(
         status.selector.as_deref(),
-        Some("app.kubernetes.io/instance=main,app.kubernetes.io/name=tenantry-api,tenantry.dev/platform=main")
+        Some(
+            "app.kubernetes.io/instance=main,app.kubernetes.io/name=tenantry-api,tenantry.dev/color=blue,tenantry.dev/platform=main"
+        )
     );
     assert_eq!(status.url.as_deref(), Some("http://main-api.shop.svc"));
 }
