@@ -116,7 +116,7 @@ mod tests {
         found.optional.gateway_api = installed;
         let validated = validate(&found, IMAGE);
         if let Some(parents) = parents {
-            let mut route = build(&found, &validated).around.route.unwrap().0;
+            let mut route = build(&found, &validated).unwrap().around.route.unwrap().0;
             route.metadata.generation = Some(2);
             route.status = serde_json::from_value(json!({ "parents": parents })).unwrap();
             found.optional.route = Some(Arc::new(route));

@@ -54,7 +54,7 @@ fn how_it_is_scaled_and_measured() {
     let built = |engine: &str| {
         let mut found = found(&scaled(engine));
         (found.optional.keda, found.optional.prometheus_operator) = (true, true);
-        build(&found, &validate(&found, IMAGE)).around
+        build(&found, &validate(&found, IMAGE)).unwrap().around
     };
     let Scaler::Horizontal(autoscaler) = built("HorizontalPodAutoscaler").scaler else { panic!("it is declared") };
     insta::assert_yaml_snapshot!("autoscaler", autoscaler);
@@ -81,7 +81,7 @@ fn pods_run_where_they_are_declared_to() {
         "{EXTERNAL}priorityClassName: high\naffinity: {{podAntiAffinity: {{}}}}\nnodeSelector: {{disk: ssd}}\n\
          topologySpreadConstraints: [{{maxSkew: 2, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}}]\napi: {{drainSeconds: 20}}\n"
     );
-    let pod = resources(&spec).workload.unwrap().deployment.0.spec.unwrap().template.spec.unwrap();
+    let pod = resources(&spec).workload.unwrap().release.pods("main", Color::Blue).spec.unwrap();
     assert_eq!((pod.priority_class_name.as_deref(), pod.termination_grace_period_seconds), (Some("high"), Some(95)));
     assert!(pod.affinity.is_some() && pod.node_selector.is_some());
     let constraints = pod.topology_spread_constraints.unwrap();
