@@ -54,7 +54,7 @@ impl App {
         let Foundation { http, clock, db, redis, sealing_key, metrics, transport } = foundation;
         let started_at = clock.now();
         let tenants = Tenants::new(sealing_key, clock.clone(), Arc::clone(&metrics));
-        let health = Health::new(db.clone(), redis.clone(), clock.clone());
+        let health = Health::new(db.clone(), redis.clone(), clock.clone(), metrics.dependencies.clone());
         let limiter = RateLimiter::new(redis.clone(), clock.clone(), metrics.limits.clone());
         let auth = Auth::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics), &http);
         let payments = Payments::new(db.clone(), clock.clone(), transport, metrics.payments.clone());

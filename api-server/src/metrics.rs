@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use contract::version;
 use prometheus_client::{
     encoding::{
         EncodeLabelSet,
@@ -12,6 +13,7 @@ use prometheus_client::{
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
+        info::Info,
     },
     registry::{Registry, Unit},
 };
@@ -38,6 +40,7 @@ pub struct Metrics {
     pub hash_wait: Histogram,
     pub hash_refused: Counter,
     pub redis_failures: Counter,
+    pub dependencies: DependencyMetrics,
     pub db_connections: Gauge,
     pub started_at: Gauge<f64, AtomicU64>,
 }
@@ -53,6 +56,21 @@ struct RequestLabels {
 struct RouteLabels {
     method: &'static str,
     route: String,
+}
+
+/// `tenantry_api_dependency_up{dependency}`: what readiness saw last, so reading it waits for nobody.
+#[derive(Clone, Debug, Default)]
+pub struct DependencyMetrics(Family<DependencyLabels, Gauge>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DependencyLabels {
+    dependency: &'static str,
+}
+
+impl DependencyMetrics {
+    pub fn seen(&self, dependency: &'static str, up: bool) {
+        self.0.get_or_create(&DependencyLabels { dependency }).set(up.into());
+    }
 }
 
 impl Metrics {
@@ -73,6 +91,7 @@ impl Metrics {
             hash_wait: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             hash_refused: Counter::default(),
             redis_failures: Counter::default(),
+            dependencies: DependencyMetrics::default(),
             db_connections: Gauge::default(),
             started_at: Gauge::default(),
             public: Registry::default(),
@@ -106,6 +125,7 @@ impl Metrics {
             "Password hashes that waited too long",
             metrics.hash_refused.clone(),
         );
+        registry.register("dependency_up", "Whether it answered when last asked", metrics.dependencies.0.clone());
         registry.register("redis_failures", "Redis commands that failed", metrics.redis_failures.clone());
         registry.register("db_connections", "Open database connections", metrics.db_connections.clone());
         registry.register_with_unit(
@@ -114,6 +134,8 @@ impl Metrics {
             Unit::Seconds,
             metrics.started_at.clone(),
         );
+        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
+        registry.register("build", "Which build this is", build);
         let mut internal = Registry::with_prefix("tenantry_api");
         metrics.limits.register(&mut internal);
         metrics.payments.register(&mut internal);

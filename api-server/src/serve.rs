@@ -48,7 +48,7 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
     let management = TcpListener::bind(management_address).await;
     let management =
         management.with_context(|| format!("TENANTRY_MANAGEMENT_PORT: cannot listen on {management_address}"))?;
-    tracing::info!(%address, management = %management_address, "listening");
+    tracing::info!(version = contract::version::describe(), %address, management = %management_address, "listening");
 
     let (stop, stopped) = watch::channel(false);
     let management = tokio::spawn(listen(management, management::router(app.clone()), until(stopped.clone())));

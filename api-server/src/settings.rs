@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// The stateless HTTP API of a Tenantry platform.
 #[derive(Debug, Parser)]
-#[command(name = "tenantry-api", version)]
+#[command(name = "tenantry-api", version = contract::version::describe())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

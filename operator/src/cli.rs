@@ -4,12 +4,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::leader::Timing;
+use crate::{
+    hooks::{check::Check, platform::ApplyPlatform},
+    leader::Timing,
+};
 
 /// The operator of Tenantry: turns Platform, Tenant, RoleBinding, PaymentProvider and RateLimitPolicy into the
 /// configuration that the API serves.
 #[derive(Debug, Parser)]
-#[command(name = "tenantry-operator", version)]
+#[command(name = "tenantry-operator", version = contract::version::describe())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -17,13 +20,17 @@ pub struct Cli {
     pub settings: Settings,
 }
 
-#[derive(Debug, Clone, Copy, Default, Subcommand)]
+#[derive(Debug, Clone, Default, Subcommand)]
 pub enum Command {
     /// Reconcile until told to stop (the default).
     #[default]
     Run,
     /// Print the CustomResourceDefinitions as YAML, for `kubectl apply --server-side -f -`.
     Crds,
+    /// Prove that an installation works, then exit: what `helm test` runs.
+    Check(Check),
+    /// Apply a Platform as soon as its kind is served, then exit: what the chart's first install runs.
+    ApplyPlatform(ApplyPlatform),
 }
 
 #[derive(Debug, Clone, Args)]

@@ -16,6 +16,7 @@ pub mod context;
 pub mod controllers;
 pub mod error;
 pub mod events;
+pub mod hooks;
 pub mod kube_ext;
 pub mod leader;
 pub mod metrics;
@@ -63,7 +64,7 @@ pub async fn run(settings: Settings, client: Client, shutdown: CancellationToken
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("LISTEN: cannot listen on {}", settings.listen))?;
-    tracing::info!(address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
+    tracing::info!(version = contract::version::describe(), address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
 
     let ctx = Arc::new(Ctx {
         events: Events::new(client.clone(), contract::names::MANAGED_BY, &settings.pod_name),

@@ -39,13 +39,26 @@ async fn run(Cli { command, settings }: Cli) -> anyhow::Result<()> {
         Command::Crds => print_crds(),
         Command::Run => {
             let _telemetry = telemetry::start(&settings)?;
-            let client = ClientBuilder::try_from(Config::infer().await?)?
-                .with_layer(&TimeoutLayer::new(ANSWER))
-                .with_layer(&ConcurrencyLimitLayer::new(REQUESTS))
-                .build();
-            operator::run(settings, client, on_signal()?).await
+            operator::run(settings, client().await?, on_signal()?).await
         }
+        Command::Check(check) => tell(&check.run(client().await?, &settings.pod_namespace).await?),
+        Command::ApplyPlatform(apply) => tell(&[apply.run(client().await?).await?]),
     }
+}
+
+async fn client() -> anyhow::Result<kube::Client> {
+    Ok(ClientBuilder::try_from(Config::infer().await?)?
+        .with_layer(&TimeoutLayer::new(ANSWER))
+        .with_layer(&ConcurrencyLimitLayer::new(REQUESTS))
+        .build())
+}
+
+fn tell(sentences: &[String]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for sentence in sentences {
+        writeln!(out, "{sentence}")?;
+    }
+    Ok(())
 }
 
 fn print_crds() -> anyhow::Result<()> {

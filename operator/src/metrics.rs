@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use contract::version;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
@@ -44,6 +45,16 @@ struct Verdict {
     status: String,
 }
 
+/// A Platform is named where a Tenant is only counted: there are few, and an alert should say which.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlatformVerdict {
+    namespace: String,
+    name: String,
+    condition: String,
+    status: String,
+    reason: String,
+}
+
 /// Handles to every metric of the process.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -55,9 +66,11 @@ struct Inner {
     last_success: Family<Kind, Gauge>,
     queue_depth: Family<Kind, Gauge>,
     malformed: Family<Kind, Counter>,
+    unreadable: Family<Kind, Gauge>,
     leader: Gauge,
     in_progress: Family<Object, Gauge<f64, std::sync::atomic::AtomicU64>>,
     objects: Family<Verdict, Gauge>,
+    platforms: Family<PlatformVerdict, Gauge>,
     running: Mutex<HashMap<Object, Instant>>,
 }
 
@@ -72,9 +85,11 @@ impl Default for Metrics {
             last_success: Family::default(),
             queue_depth: Family::default(),
             malformed: Family::default(),
+            unreadable: Family::default(),
             leader: Gauge::default(),
             in_progress: Family::default(),
             objects: Family::default(),
+            platforms: Family::default(),
             running: Mutex::default(),
             registry: Registry::default(),
         };
@@ -92,7 +107,19 @@ impl Default for Metrics {
         );
         registry.register("queue_depth", "Objects that wait to be reconciled", inner.queue_depth.clone());
         registry.register("malformed_objects", "Objects that could not be read as their kind", inner.malformed.clone());
+        registry.register(
+            "objects_unreadable",
+            "Objects of which no version could be read as their kind",
+            inner.unreadable.clone(),
+        );
         registry.register("objects", "Objects by the status of each condition", inner.objects.clone());
+        registry.register(
+            "platform_condition",
+            "1 for the status and reason that each condition of a Platform has now",
+            inner.platforms.clone(),
+        );
+        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
+        registry.register("build", "Which build this is", build);
         registry.register("leader", "1 while this replica holds the Lease", inner.leader.clone());
         inner.registry = registry;
         Self(Arc::new(inner))
@@ -136,6 +163,7 @@ impl Metrics {
     pub fn render(&self, stores: &Stores) -> Result<String, fmt::Error> {
         self.observe_running();
         self.observe_objects(stores);
+        self.observe_platforms(stores);
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
         Ok(text)
@@ -157,6 +185,19 @@ impl Metrics {
                 *counts.entry(Verdict { kind: kind.into(), condition, status }).or_insert(0) += 1;
             }
         };
+        let unreadable = [
+            ("Platform", stores.platforms.count_unreadable()),
+            ("Tenant", stores.tenants.count_unreadable()),
+            ("RoleBinding", stores.role_bindings.count_unreadable()),
+            ("PaymentProvider", stores.payment_providers.count_unreadable()),
+            ("RateLimitPolicy", stores.rate_limit_policies.count_unreadable()),
+        ];
+        for (kind, number) in unreadable {
+            let kind = Kind { kind: kind.into() };
+            self.0.unreadable.get_or_create(&kind).set(i64::try_from(number).unwrap_or(i64::MAX));
+            // Counted from zero, or Prometheus would see no increase in the first one.
+            self.0.malformed.get_or_create(&kind).inc_by(0);
+        }
         for o in stores.platforms.all() {
             count("Platform", o.status.as_ref().map(|status| &status.conditions));
         }
@@ -175,6 +216,22 @@ impl Metrics {
         self.0.objects.clear();
         for (verdict, number) in counts {
             self.0.objects.get_or_create(&verdict).set(number);
+        }
+    }
+
+    fn observe_platforms(&self, stores: &Stores) {
+        self.0.platforms.clear();
+        for platform in stores.platforms.all() {
+            for condition in platform.status.iter().flat_map(|status| &status.conditions) {
+                let verdict = PlatformVerdict {
+                    namespace: platform.namespace().unwrap_or_default(),
+                    name: platform.name_any(),
+                    condition: condition.type_.clone(),
+                    status: condition.status.clone(),
+                    reason: condition.reason.clone(),
+                };
+                self.0.platforms.get_or_create(&verdict).set(1);
+            }
         }
     }
 }
@@ -202,7 +259,7 @@ impl Drop for Reconciling {
 
 #[cfg(test)]
 mod tests {
-    use crds::{Tenant, conditions};
+    use crds::{Platform, Tenant, conditions};
 
     use super::*;
 
@@ -236,5 +293,24 @@ mod tests {
             text.contains("tenantry_operator_objects{kind=\"Tenant\",condition=\"Ready\",status=\"False\"} 1"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_platform_is_named_with_the_reason_of_each_condition_it_has_now() {
+        let (metrics, stores) = (Metrics::default(), Stores::default());
+        let mut platform = Platform::new_minimal("main", "postgres", "redis");
+        for (status, reason) in [("True", "Paused"), ("False", "NotPaused")] {
+            platform.status = Some(
+                serde_json::from_value(serde_json::json!({ "conditions": [{
+                    "type": conditions::PAUSED, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }] }))
+                .unwrap(),
+            );
+            stores.platforms.put(platform.clone());
+            let text = metrics.render(&stores).unwrap();
+            let lines: Vec<_> = text.lines().filter(|line| line.contains("platform_condition{")).collect();
+            let labels = format!("name=\"main\",condition=\"Paused\",status=\"{status}\",reason=\"{reason}\"");
+            assert!(lines.len() == 1 && lines[0].contains(&labels) && lines[0].ends_with(" 1"), "{text}");
+        }
     }
 }

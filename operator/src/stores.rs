@@ -119,6 +119,11 @@ impl<K: Kept> Shelf<K> {
         self.unreadable.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
+    /// How many objects are there of which no version could be read.
+    pub fn count_unreadable(&self) -> usize {
+        self.unreadable.lock().len()
+    }
+
     /// Puts an object in its place; returns the one that was there.
     pub fn put(&self, object: K) -> Option<Arc<K>> {
         self.take_unreadable(&namespace(&object), &object.name_any());

@@ -39,7 +39,7 @@ def closed(schema):
 @functools.cache
 def custom_validators():
     """(group, kind, version) → validator, for our kinds and for those that Tenantry hands to others."""
-    paths = [*GENERATED_CRDS.glob("*.yaml"), *PEER_CRDS.glob("prometheus-servicemonitors.yaml")]
+    paths = [*GENERATED_CRDS.glob("*.yaml"), *PEER_CRDS.glob("prometheus-*.yaml")]
     validators = {}
     for crd in (crd for path in paths for crd in read(path)):
         for version in crd["spec"]["versions"]:

@@ -15,6 +15,17 @@ RELEASE, NAMESPACE = "tenantry", "tenantry-system"
 KINDS = ["Platform", "Tenant", "RoleBinding", "PaymentProvider", "RateLimitPolicy"]
 
 
+# A component's file → the values with which the chart renders the same, and the templates that it is made of.
+COMPONENTS = {
+    "monitoring/monitoring.yaml": (
+        {"monitoring": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "grafanaDashboard": {"enabled": True}}},
+        "monitoring/",
+    ),
+    "network-policy/networkpolicy.yaml": ({"networkPolicy": {"enabled": True}}, "operator/networkpolicy"),
+    "namespaced/rbac.yaml": ({"watchNamespaces": [NAMESPACE]}, "rbac/operator"),
+}
+
+
 # The loader of the C library where PyYAML has it: the CRDs are long.
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Refuses a key that is there twice, as the API server does; PyYAML would take the last one."""
@@ -50,9 +61,9 @@ def chart():
     return helm_python.Chart.load(CHART)
 
 
-def render_texts(values=None, name=RELEASE, namespace=NAMESPACE):
+def render_texts(values=None, name=RELEASE, namespace=NAMESPACE, **options):
     """Template path inside the chart → rendered text, in the order of paths, without the empty ones."""
-    rendered = chart().render(values or {}, name=name, namespace=namespace)
+    rendered = chart().render(values or {}, name=name, namespace=namespace, **options)
     texts = {path.removeprefix("tenantry/"): text for path, text in sorted(rendered.items())}
     return {path: text for path, text in texts.items() if path.endswith("NOTES.txt") or parse(text)}
 

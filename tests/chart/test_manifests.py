@@ -1,5 +1,6 @@
 """The kustomize bases and overlays, the examples, and what is generated from elsewhere."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas import VERSIONS, complaints, restricted
-from support import GENERATED_CRDS, KINDS, ROOT, ident, kinds, kustomize, only, pod_specs, read, render
+from support import COMPONENTS, GENERATED_CRDS, KINDS, ROOT, ident, kinds, kustomize, only, pod_specs, read, render
 
 FOLDERS = ["manifests/base", "manifests/overlays/dev", "manifests/overlays/production", "manifests/dev"]
 every_folder = pytest.mark.parametrize("folder", FOLDERS)
@@ -16,6 +17,18 @@ every_folder = pytest.mark.parametrize("folder", FOLDERS)
 def test_generated_files_are_current():
     check = subprocess.run([sys.executable, Path(__file__).parent / "render.py", "--check"], capture_output=True, text=True)
     assert check.returncode == 0, check.stdout + check.stderr
+
+
+@pytest.mark.parametrize("file", COMPONENTS)
+def test_the_base_with_a_component_is_what_the_chart_installs_with_its_values(file, tmp_path):
+    folder = os.path.relpath(ROOT / "manifests", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{folder}/base]\ncomponents: [{folder}/components/{file.split('/')[0]}]\n")
+    built = by_ident(o for o in kustomize(tmp_path) if o["kind"] != "Namespace")
+    installed = by_ident(o for o in render(COMPONENTS[file][0]) if "helm.sh/hook" not in o["metadata"].get("annotations", {}))
+    assert built.keys() == installed.keys()
+    for who, obj in installed.items():
+        assert built[who] == obj, who
+    assert installed != by_ident(o for o in render() if "helm.sh/hook" not in o["metadata"].get("annotations", {})), "it changes something"
 
 
 def by_ident(objects):
@@ -35,7 +48,7 @@ def by_ident(objects):
 
 def test_the_base_is_what_the_chart_installs():
     base = by_ident(o for o in kustomize("manifests/base") if o["kind"] != "Namespace")
-    installed = by_ident(o for o in render() if o["kind"] != "Pod")
+    installed = by_ident(o for o in render() if "helm.sh/hook" not in o["metadata"].get("annotations", {}))
     assert base.keys() == installed.keys()
     for who, obj in installed.items():
         assert base[who] == obj, who

@@ -135,6 +135,11 @@ async fn readiness_names_what_it_waits_for() {
     app.app.tenants.replace(&[]);
     assert_eq!(manage(&app, "/readyz").await, (StatusCode::OK, "ok\n".into()));
     assert_eq!(manage(&app, "/livez").await.0, StatusCode::OK);
+    let (_, metrics) = manage(&app, "/metrics").await;
+    for dependency in ["postgres", "redis"] {
+        let up = format!("tenantry_api_dependency_up{{dependency=\"{dependency}\"}} 1\n");
+        assert!(metrics.contains(&up), "{metrics}");
+    }
     app.app.health.drain();
     let (status, body) = manage(&app, "/readyz").await;
     assert!(status == StatusCode::SERVICE_UNAVAILABLE && body.contains("stopping"), "{body}");

@@ -20,6 +20,7 @@ pub mod payments;
 pub mod seal;
 pub mod secret;
 pub mod tenant;
+pub mod version;
 
 pub use ids::{Currency, Hostname, Revision, RoleName, TenantId, TenantName};
 pub use secret::Secret;

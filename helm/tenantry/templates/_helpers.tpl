@@ -63,11 +63,25 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{- /* An image reference: (dict "root" $ "image" .Values.image). A digest wins over a tag. */ -}}
+{{- /*
+An image reference: (dict "root" $ "image" .Values.image). A digest wins over a tag; global.imageRegistry takes the place of the registry, which is
+what stands before the first slash and has a dot or a port in it.
+*/ -}}
 {{- define "tenantry.image" -}}
+{{- $repository := .image.repository -}}
+{{- with .root.Values.global.imageRegistry -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "") -}}
+{{- end -}}
 {{- if .image.digest -}}
-{{ .image.repository }}@{{ .image.digest }}
+{{ $repository }}@{{ .image.digest }}
 {{- else -}}
-{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{ $repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- /* Secrets to pull images with: this chart's, and those of a parent chart. */ -}}
+{{- define "tenantry.imagePullSecrets" -}}
+{{- with concat .Values.imagePullSecrets .Values.global.imagePullSecrets | uniq -}}
+{{ toYaml . }}
 {{- end -}}
 {{- end -}}

@@ -8,7 +8,10 @@ use std::sync::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
-use crate::infra::{Clock, Db, Redis};
+use crate::{
+    infra::{Clock, Db, Redis},
+    metrics::DependencyMetrics,
+};
 
 /// How long a look at the others is good for: `/health` is public, and may not become a way to busy the database.
 const FRESH: SignedDuration = SignedDuration::from_millis(500);
@@ -19,6 +22,7 @@ pub struct Health {
     db: Db,
     redis: Redis,
     clock: Clock,
+    metrics: DependencyMetrics,
     draining: Arc<AtomicBool>,
     last: Arc<Mutex<Option<(Timestamp, Standing)>>>,
 }
@@ -31,8 +35,8 @@ pub struct Standing {
 }
 
 impl Health {
-    pub fn new(db: Db, redis: Redis, clock: Clock) -> Self {
-        Self { db, redis, clock, draining: Arc::default(), last: Arc::default() }
+    pub fn new(db: Db, redis: Redis, clock: Clock, metrics: DependencyMetrics) -> Self {
+        Self { db, redis, clock, metrics, draining: Arc::default(), last: Arc::default() }
     }
 
     /// Looks at all of them at once, or remembers the last look.
@@ -49,6 +53,8 @@ impl Health {
             database: database.err().map(|error| error.to_string()),
             redis: redis.err().map(|error| format!("Redis: {error}")),
         };
+        self.metrics.seen("postgres", standing.database.is_none());
+        self.metrics.seen("redis", standing.redis.is_none());
         *last = Some((now, standing.clone()));
         standing
     }
