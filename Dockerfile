@@ -1,28 +1,39 @@
 # syntax=docker/dockerfile:1
 # Two images from one build, each one static binary and nothing else:
-#   docker build --target operator --tag ghcr.io/tenantry/tenantry-operator:0.1.0 .
-#   docker build --target api --tag ghcr.io/tenantry/tenantry-api:0.1.0 .
+#   docker build --target operator --tag ghcr.io/tenantry/tenantry-operator:0.2.0 .
+#   docker build --target api --tag ghcr.io/tenantry/tenantry-api:0.2.0 .
+# Say which commit it is with --build-arg REVISION=$(git rev-parse HEAD). The same sources, REVISION and SOURCE_DATE_EPOCH give the same
+# binaries; SECURITY.md says how that is checked, and how a release is signed.
 
 # Alpine's Rust builds for musl, statically.
 FROM docker.io/library/rust:1.95-alpine AS build
-# The TLS library builds C and assembly.
-RUN apk add --no-cache ca-certificates cmake g++ make musl-dev perl
+# The TLS library builds C and assembly, and includes a header of the kernel.
+RUN apk add --no-cache ca-certificates cmake g++ linux-headers make musl-dev perl
 WORKDIR /src
 COPY . .
-# Queries are checked against the committed .sqlx, so no database is needed.
-ENV SQLX_OFFLINE=true
+# A static binary does not tell what is in it, so the bill of materials is made here, where Cargo.lock is.
+ARG BUILDKIT_SBOM_SCAN_STAGE=true
+ARG REVISION=unknown
+ARG SOURCE_DATE_EPOCH=0
+# Queries are checked against the committed .sqlx, so no database is needed. No path of this machine ends up in a binary.
+ENV SQLX_OFFLINE=true \
+    TENANTRY_COMMIT=${REVISION} \
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} \
+    CARGO_INCREMENTAL=0 \
+    RUSTFLAGS="--remap-path-prefix=/src=/tenantry --remap-path-prefix=/usr/local/cargo=/cargo"
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package operator --package api-server --bin tenantry-operator --bin tenantry-api \
     && mkdir /out \
     && cp target/release/tenantry-operator target/release/tenantry-api /out/
 
-# What both images share: the roots that TLS trusts, and a user that is nobody.
+# What the images share: the roots that TLS trusts, and a user that is nobody.
 FROM scratch AS base
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.source="https://github.com/tenantry/tenantry" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="Tenantry" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

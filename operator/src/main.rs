@@ -42,7 +42,7 @@ async fn run(Cli { command, settings }: Cli) -> anyhow::Result<()> {
             operator::run(settings, client().await?, on_signal()?).await
         }
         Command::Check(check) => tell(&check.run(client().await?, &settings.pod_namespace).await?),
-        Command::ApplyPlatform(apply) => tell(&[apply.run(client().await?).await?]),
+        Command::ApplyPlatform(apply) => tell(&[apply.run(client().await?, &settings.pod_namespace).await?]),
     }
 }
 

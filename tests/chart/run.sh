@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests of the chart, the manifests, the Tiltfile and the Dockerfile. Needs Python 3.11 and kubectl; the rest comes from PyPI into a
+# Tests of the chart, the manifests, the Tiltfile and the Dockerfile. Needs Python 3.11, kubectl and promtool; the rest comes from PyPI into a
 # folder of its own. Ends with `N passed, N failed`. Arguments go to pytest: `tests/chart/run.sh -k schema`.
 #   run.sh          run the tests
 #   run.sh render   rewrite what is generated: CRD copies, kustomize base, rendered output, the values table
@@ -9,6 +9,15 @@ root=$(cd "$here/../.." && pwd)
 venv=${CARGO_TARGET_DIR:-$root/target}/chart-venv
 
 command -v kubectl >/dev/null || { echo "tests/chart: kubectl is missing; install it (https://kubernetes.io/docs/tasks/tools/) and run again" >&2; exit 1; }
+
+if ! command -v promtool >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus; } >/dev/null
+    else
+        echo "tests/chart: promtool is missing; install Prometheus (Debian: apt-get install prometheus) and run again" >&2
+        exit 1
+    fi
+fi
 
 # A finished environment carries the requirements it was made from, so a changed pin or an interrupted install makes a new one.
 if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then

@@ -8,7 +8,7 @@ import helm_python
 import pytest
 
 from schemas import VERSIONS, complaints, restricted
-from support import (CHART, GENERATED_CRDS, KINDS, NAMESPACE, ROOT, VALUE_FILES, chart, kinds, only, parse, pod_specs, read, render,
+from support import (CHART, GENERATED_CRDS, KINDS, NAMESPACE, ROOT, VALUE_FILES, chart, kinds, made_by_the_operator, only, parse, pod_specs, read, render,
                      render_texts, rendered, values)
 
 every_values_file = pytest.mark.parametrize("name", VALUE_FILES)
@@ -146,12 +146,6 @@ def test_the_operator_asks_for_no_more_than_it_uses():
     assert ("", "secrets", "patch") not in allowed, "a key is never overwritten"
 
 
-def made_by_the_operator():
-    """What its own tests say it makes for a Platform."""
-    snapshots = (ROOT / "operator/src/platform/build/snapshots").glob("*.snap")
-    return [o for path in snapshots for o in parse(path.read_text().split("---\n", 2)[2])]
-
-
 def test_the_operator_may_make_what_it_makes_and_hand_out_what_it_hands_out():
     """RBAC lets nobody hand out more than they have."""
     allowed = granted(only(rendered("default"), "ClusterRole", "tenantry-operator"))
@@ -266,7 +260,7 @@ def test_on_the_first_install_a_job_applies_the_same_platform_as_helms_own():
     job = only(objects, "Job")
     pod = job["spec"]["template"]["spec"]
     config = next(o for o in objects if o["kind"] == "ConfigMap" and "platform.yaml" in o["data"])
-    assert config["metadata"]["name"] == pod["volumes"][0]["configMap"]["name"]
+    assert pod["containers"][0]["args"] == ["apply-platform", f"--config-map={config['metadata']['name']}"]
     applied, = parse(config["data"]["platform.yaml"])
     upgraded = only(render(values("full"), is_install=False, is_upgrade=True), "Platform")
     marks = {"meta.helm.sh/release-name": "tenantry", "meta.helm.sh/release-namespace": NAMESPACE}
@@ -279,8 +273,10 @@ def test_on_the_first_install_a_job_applies_the_same_platform_as_helms_own():
     of_hook = [o for o in objects if o["metadata"].get("annotations", {}).get("helm.sh/hook") == "post-install"]
     weights = {o["kind"]: int(o["metadata"]["annotations"].get("helm.sh/hook-weight", 0)) for o in of_hook}
     assert weights == {"ServiceAccount": -1, "Role": -1, "RoleBinding": -1, "ConfigMap": -1, "Job": 0}
-    role = next(o for o in of_hook if o["kind"] == "Role")
-    assert role["metadata"]["namespace"] == "payments" and granted(role) == {("tenantry.dev", "platforms", "create")}
+    rules = {o["metadata"]["namespace"]: o["rules"] for o in of_hook if o["kind"] == "Role"}
+    assert {rule["verbs"][0]: (rule["resources"], rule.get("resourceNames")) for rules in rules.values() for rule in rules} == {
+        "create": (["platforms"], None), "patch": (["platforms"], ["main"]), "get": (["configmaps"], [config["metadata"]["name"]])}
+    assert rules.keys() == {"payments", NAMESPACE}
 
 
 def test_pods_of_hooks_run_the_operators_own_image_with_commands_it_has():
@@ -294,7 +290,7 @@ def test_pods_of_hooks_run_the_operators_own_image_with_commands_it_has():
         assert (pod["imagePullSecrets"], pod["securityContext"]) == (operator["imagePullSecrets"], operator["securityContext"])
         command, *flags = container["args"]
         assert f"{command.title().replace('-', '')}({command.title().replace('-', '')})" in sources
-        assert all(f"pub {flag.removeprefix('--').split('=')[0]}:" in sources for flag in flags)
+        assert all(f"pub {flag.removeprefix('--').split('=')[0].replace('-', '_')}:" in sources for flag in flags)
 
 
 def test_a_mirror_takes_the_place_of_every_registry():
@@ -308,21 +304,25 @@ def test_a_mirror_takes_the_place_of_every_registry():
     assert only(local, "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"] == "mirror/tenantry-operator:dev"
 
 
+@pytest.mark.parametrize("kind", ["Tenant", "Platform"])
 @pytest.mark.parametrize(("spec", "allowed"), [({}, True), ({"deletionProtection": False}, True), ({"deletionProtection": True}, False)])
-def test_a_protected_tenant_is_not_deleted_and_says_how_it_could_be(spec, allowed):
+def test_what_is_protected_is_not_deleted_and_says_how_it_could_be(kind, spec, allowed):
     rule, = only(rendered("default"), "ValidatingAdmissionPolicy")["spec"]["validations"]
-    tenant = {"oldObject": {"metadata": {"name": "acme"}, "spec": spec}}
-    assert cel.evaluate(rule["expression"], tenant) is allowed
-    assert cel.evaluate(rule["messageExpression"], tenant) == (
-        "tenant acme is protected from deletion; set spec.deletionProtection to false first")
+    deleted = {"oldObject": {"kind": kind, "metadata": {"name": "acme"}, "spec": spec}}
+    assert cel.evaluate(rule["expression"], deleted) is allowed
+    assert cel.evaluate(rule["messageExpression"], deleted) == (
+        f"{kind.lower()} acme is protected from deletion; set spec.deletionProtection to false first")
 
 
 def test_deletion_protection_reads_a_field_that_exists_and_stays_where_the_operator_works():
     policy = only(rendered("full"), "ValidatingAdmissionPolicy")
     assert "oldObject.spec.deletionProtection" in policy["spec"]["validations"][0]["expression"]
-    tenant = next(o for o in rendered("default") if o["kind"] == "CustomResourceDefinition" and o["spec"]["names"]["kind"] == "Tenant")
-    fields = tenant["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    assert fields["deletionProtection"]["type"] == "boolean"
+    crds = {o["spec"]["names"]["plural"]: o for o in rendered("default") if o["kind"] == "CustomResourceDefinition"}
+    protected, = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert protected["resources"] == ["tenants", "platforms"]
+    for plural in ["tenants"]:
+        fields = crds[plural]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        assert fields["deletionProtection"]["type"] == "boolean", plural
     binding = only(rendered("full"), "ValidatingAdmissionPolicyBinding")
     assert binding["spec"]["policyName"] == policy["metadata"]["name"]
     assert binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0]["values"] == ["payments", "payments-staging"]

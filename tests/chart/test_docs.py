@@ -8,7 +8,7 @@ import pytest
 from support import CHART, GENERATED_CRDS, ROOT, kinds, read
 
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", CHART / "README.md", ROOT / "manifests/README.md"]}
+DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", ROOT / "SECURITY.md", CHART / "README.md", CHART / "runbooks.md", ROOT / "manifests/README.md"]}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -97,9 +97,9 @@ def test_a_release_is_installed_upgraded_with_a_platform_and_uninstalled_without
 class Kubelet(threading.Thread):
     """Runs the Jobs and test pods of hooks as processes of the operator's binary, with the cluster's kubeconfig for the account."""
 
-    def __init__(self, cluster, folder):
+    def __init__(self, cluster):
         super().__init__(daemon=True)
-        self.cluster, self.folder, self.ran, self.done, self.failure = cluster, folder, {}, threading.Event(), None
+        self.cluster, self.ran, self.done, self.failure = cluster, {}, threading.Event(), None
 
     def __enter__(self):
         self.start()
@@ -137,15 +137,8 @@ class Kubelet(threading.Thread):
 
     def execute(self, pod):
         container, = pod["containers"]
-        args = container["args"]
-        for mount in container.get("volumeMounts", []):
-            volume = next(v for v in pod["volumes"] if v["name"] == mount["name"])
-            config = json.loads(self.cluster.does("get", "configmap", volume["configMap"]["name"], "--namespace", NAMESPACE, "--output", "json"))
-            for file, text in config["data"].items():
-                (self.folder / file).write_text(text)
-            args = [arg.replace(mount["mountPath"], str(self.folder)) for arg in args]
         # Services have no addresses here: the operator's is where this test runs it.
-        args = [re.sub(r"http://[^/]*", self.cluster.operator_url or "http://127.0.0.1:1", arg) for arg in args]
+        args = [re.sub(r"http://[^/]*", self.cluster.operator_url or "http://127.0.0.1:1", arg) for arg in container["args"]]
         env = {"PATH": os.environ["PATH"], "KUBECONFIG": str(self.cluster.kubeconfig)}
         env |= {e["name"]: e["value"] for e in container.get("env", [])}
         return subprocess.run([OPERATOR, *args], env=env, capture_output=True, text=True)
@@ -154,11 +147,11 @@ class Kubelet(threading.Thread):
         return "".join(done.stdout + done.stderr for _, done in self.ran.values())
 
 
-def test_one_command_installs_the_operator_and_a_platform(cluster, tmp_path):
+def test_one_command_installs_the_operator_and_a_platform(cluster):
     cluster.namespace(NAMESPACE)
     cluster.namespace("payments")
     wished = {"platform": values("full")["platform"]}
-    with Kubelet(cluster, tmp_path) as kubelet:
+    with Kubelet(cluster) as kubelet:
         cluster.helm.install(CHART, RELEASE, wished, timeout=60)
         assert "platform payments/main is applied" in kubelet.said()
     assert cluster.names("platform", "payments") == {"main"}
@@ -177,7 +170,7 @@ def test_one_command_installs_the_operator_and_a_platform(cluster, tmp_path):
 def test_helm_test_proves_that_the_installation_works(cluster, tmp_path):
     cluster.namespace(NAMESPACE)
     cluster.helm.install(CHART, RELEASE, {})
-    with cluster.operator(tmp_path), Kubelet(cluster, tmp_path) as kubelet:
+    with cluster.operator(tmp_path), Kubelet(cluster) as kubelet:
         cluster.helm.test(RELEASE, timeout=120)
         said = kubelet.said()
     assert "the operator is ready" in said and "a Tenant that is well is accepted, and one with a wrong hostname is refused" in said
@@ -190,7 +183,7 @@ def test_helm_test_fails_where_the_crds_are_of_another_version(cluster, tmp_path
     loose = {"spec": {"versions": [{"name": "v1alpha1", "served": True, "storage": True, "subresources": {"status": {}},
                                     "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}}]}}
     cluster.does("patch", "crd", "tenants.tenantry.dev", "--type=merge", "--patch", json.dumps(loose))
-    with cluster.operator(tmp_path), Kubelet(cluster, tmp_path) as kubelet:
+    with cluster.operator(tmp_path), Kubelet(cluster) as kubelet:
         with pytest.raises(helm_python.errors.HelmError):
             cluster.helm.test(RELEASE, timeout=120)
         assert "the CRDs are not those of this version" in kubelet.said()
@@ -232,7 +225,7 @@ def test_what_a_release_adds_goes_with_a_rollback_to_0_1_0(cluster):
     cluster.helm.install(RELEASES / "tenantry-0.1.0.tgz", RELEASE, {})
     cluster.helm.upgrade(CHART, RELEASE, {"networkPolicy": {"enabled": True}})
     assert cluster.names("networkpolicy") == {"tenantry-operator"}
-    cluster.helm.rollback(RELEASE, 1)
+    cluster.helm.rollback(RELEASE, version=1)
     assert cluster.names("networkpolicy") == set()
     assert len(cluster.names("crd")) == len(KINDS)
 

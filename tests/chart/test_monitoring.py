@@ -4,14 +4,13 @@ import json
 import re
 import shutil
 import subprocess
-import warnings
 from pathlib import Path
 
 import pytest
 import yaml
 
 from figures import metrics, unknown
-from schemas import PEER_CRDS, VERSIONS, complaints
+from schemas import VERSIONS, complaints
 from support import CHART, ROOT, only, render, rendered, values
 
 # As strings: YAML would take `0x10`, ten zeros to promtool, for sixteen.
@@ -160,10 +159,7 @@ def test_the_monitors_find_the_operator_and_keep_its_own_labels():
 
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor", "PrometheusRule"])
 def test_the_prometheus_operator_accepts_it(kind):
-    if PEER_CRDS.exists():
-        assert complaints(only(rendered("full"), kind), VERSIONS[0]) == []
-    else:
-        warnings.warn(f"not checked against the Prometheus operator's schema: {PEER_CRDS} is not there", stacklevel=1)
+    assert complaints(only(rendered("full"), kind), VERSIONS[0]) == []
 
 
 def test_nothing_of_the_prometheus_operator_is_asked_for_unless_wished():

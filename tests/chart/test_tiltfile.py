@@ -8,8 +8,7 @@ from collections import defaultdict
 import pytest
 import starlark
 
-from schemas import VERSIONS, complaints
-from support import CHART, ROOT, kustomize, only, parse, render
+from support import ROOT, kustomize, made_by_the_operator, only, render
 
 BUILTINS = ["allow_k8s_contexts", "docker_build", "helm", "k8s_kind", "k8s_resource", "k8s_yaml", "kustomize", "local_resource", "read_file"]
 # Starlark allows top-level `if` only as an extension; Tilt allows it.
@@ -78,6 +77,33 @@ def test_every_file_it_names_exists(calls):
               for path in [*kwargs.get("only", []), *kwargs.get("deps", [])]]
     assert len(paths) > 10
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_everything_that_is_built_is_deployed_and_the_kind_shows_where_its_image_is(calls):
+    """What Tilt is handed, in this order: the namespace, the chart, the stores and the Platform; the kind before the first object of it."""
+    assert [args[0].split()[0] for args, _ in calls["k8s_yaml"]] == ["<read_file", "<helm", "<kustomize"]
+    (name,), kind = calls["k8s_kind"][0]
+    platform = only(kustomize("manifests/dev"), name)
+    image = platform
+    for step in kind["image_object"]["json_path"].strip("{}").split(".")[1:]:
+        image = image[step]
+    assert {kind["image_object"]["repo_field"], kind["image_object"]["tag_field"]} <= image.keys()
+    assert image["repository"] in {args[0] for args, _ in calls["docker_build"]}
+
+
+def test_nothing_starts_before_what_it_stands_on(calls):
+    after = {args[0]: set(kwargs.get("resource_deps", [])) for name in ("k8s_resource", "local_resource") for args, kwargs in calls[name]}
+    assert after["tenantry-operator"] == {"crds"}
+    assert after["main"] == {"tenantry-operator", "postgres", "redis"}
+    assert after["tenants"] == {"main"}
+
+    def before(name):
+        return after[name] | {further for each in after[name] for further in before(each)}
+
+    assert all(name not in before(name) for name in after), "nothing waits for itself"
+    selectors = next(kwargs for args, kwargs in calls["k8s_resource"] if args[0] == "main")["extra_pod_selectors"]
+    pod = next(o for o in made_by_the_operator() if o["kind"] == "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert selectors[0].items() <= pod.items()
 
 
 def test_the_images_are_targets_of_the_dockerfile_and_all_of_what_it_copies_is_sent(calls):

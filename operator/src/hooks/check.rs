@@ -64,13 +64,11 @@ async fn kinds_are_served(client: &Client, namespace: &str) -> Result<String> {
     let mut kinds = Vec::new();
     for crd in crds::all_crds() {
         let names = crd.spec.names;
-        let version = crd.spec.versions.into_iter().find(|version| version.storage).context("a CRD stores a version")?;
+        let version =
+            crd.spec.versions.into_iter().find(|version| version.storage).context("a CRD stores a version")?;
         let kind = GroupVersionKind::gvk(&crd.spec.group, &version.name, &names.kind);
-        let api: Api<DynamicObject> = Api::namespaced_with(
-            client.clone(),
-            namespace,
-            &ApiResource::from_gvk_with_plural(&kind, &names.plural),
-        );
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk_with_plural(&kind, &names.plural));
         api.list(&ListParams::default().limit(1)).await.with_context(|| format!("{} is not served", names.kind))?;
         kinds.push(names.kind);
     }
