@@ -8,7 +8,7 @@ import pytest
 
 from support import ROOT, kustomize, only, rendered
 
-TARGETS = {"operator": "tenantry-operator", "api": "tenantry-api"}
+TARGETS = {"operator": "tenantry-operator", "api": "tenantry-api", "kubectl": "kubectl-tenantry"}
 
 
 def instructions():
