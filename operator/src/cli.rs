@@ -9,6 +9,9 @@ use crate::{
     leader::Timing,
 };
 
+/// Image of the API that came with this version.
+pub const DEFAULT_API_IMAGE: &str = concat!("ghcr.io/tenantry/tenantry-api:", env!("CARGO_PKG_VERSION"));
+
 /// The operator of Tenantry: turns Platform, Tenant, RoleBinding, PaymentProvider and RateLimitPolicy into the
 /// configuration that the API serves.
 #[derive(Debug, Parser)]
@@ -76,7 +79,7 @@ pub struct Settings {
     pub otlp_endpoint: Option<String>,
 
     /// Image of the API where a Platform does not name one.
-    #[arg(long, env = "API_IMAGE", default_value = concat!("ghcr.io/tenantry/tenantry-api:", env!("CARGO_PKG_VERSION")), global = true)]
+    #[arg(long, env = "API_IMAGE", default_value = DEFAULT_API_IMAGE, global = true)]
     pub api_image: String,
 }
 

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::output::{Colors, Format};
+use crate::output::Format;
 
 /// What this is called: kubectl finds `kubectl-tenantry` on the PATH and calls it for `kubectl tenantry`.
 pub const NAME: &str = "kubectl tenantry";
@@ -14,7 +14,7 @@ pub const NAME: &str = "kubectl tenantry";
 #[command(
     name = "kubectl-tenantry",
     bin_name = NAME,
-    version = crate::version::VERSION,
+    version = contract::version::describe(),
     disable_version_flag = true,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 yes, well, no change; 1 no, or an error; 2 plan found changes; 3 not well, or not yet."
@@ -54,9 +54,6 @@ pub struct Global {
     /// Answer as data.
     #[arg(short, long, global = true, value_enum)]
     pub output: Option<Format>,
-    /// When to use colours.
-    #[arg(long, global = true, value_enum, default_value_t)]
-    pub color: Colors,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -283,7 +280,7 @@ pub enum Rotated {
   kubectl tenantry logs --follow
   kubectl tenantry logs --tenant acme --since 10m
   kubectl tenantry logs --request 0192f0c1-7a00-7000-8000-000000000001
-  kubectl tenantry logs --colour preview --raw")]
+  kubectl tenantry logs --color preview --raw")]
 pub struct Logs {
     /// The Platform; may be left out where the namespace has only one.
     #[arg(long)]
@@ -292,8 +289,8 @@ pub struct Logs {
     #[arg(short, long)]
     pub follow: bool,
     /// Whose pods.
-    #[arg(long = "colour", visible_alias = "pods", value_enum, default_value_t)]
-    pub colour: Colour,
+    #[arg(long, value_enum, default_value_t)]
+    pub color: Pods,
     /// Only lines about this Tenant.
     #[arg(short, long)]
     pub tenant: Option<String>,
@@ -315,7 +312,7 @@ pub struct Logs {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Colour {
+pub enum Pods {
     /// The colour that takes requests.
     #[default]
     Active,

@@ -201,7 +201,7 @@ mod tests {
         assert!(answer_to(&["rollout", ""]).await.contains("promote\tSwitch to the release"));
         assert!(answer_to(&["plan", "--del"]).await.starts_with("--delete\t"));
         assert_eq!(answer_to(&["status", "-o", ""]).await, "json\nyaml\n:4\n");
-        assert_eq!(answer_to(&["logs", "--colour=pre"]).await, "preview\n:4\n");
+        assert_eq!(answer_to(&["logs", "--color=pre"]).await, "preview\n:4\n");
         assert_eq!(answer_to(&["status", "t"]).await, "tenant\n:4\n");
         assert_eq!(answer_to(&["plan", "-f", ""]).await, ":0\n", "files are the shell's to offer");
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     Outcome,
-    cli::{self, Colour},
+    cli::{self, Pods},
     connect::Connection,
     output::{Output, Paint, print},
 };
@@ -28,13 +28,13 @@ pub async fn run(connection: &Connection, asked: &cli::Logs, out: Output) -> Res
     let platform = connection.platform(asked.platform.as_deref()).await?;
     let status = platform.status.clone().unwrap_or_default();
     let active = status.active_color.map(|color| format!("{color:?}").to_lowercase());
-    let color = match asked.colour {
-        Colour::Active => active,
-        Colour::Blue => Some("blue".into()),
-        Colour::Green => Some("green".into()),
-        Colour::All => None,
-        Colour::Preview => {
-            let Some(active) = active else { bail!("no colour is active yet: ask for --colour all") };
+    let color = match asked.color {
+        Pods::Active => active,
+        Pods::Blue => Some("blue".into()),
+        Pods::Green => Some("green".into()),
+        Pods::All => None,
+        Pods::Preview => {
+            let Some(active) = active else { bail!("no colour is active yet: ask for --color all") };
             Some(if active == "blue" { "green".into() } else { "blue".into() })
         }
     };

@@ -17,15 +17,6 @@ pub enum Format {
     Yaml,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Colors {
-    /// At a terminal, unless NO_COLOR is set.
-    #[default]
-    Auto,
-    Always,
-    Never,
-}
-
 /// Where and how answers are printed.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
@@ -40,16 +31,9 @@ pub trait Shown: Serialize {
 
 impl Output {
     pub fn new(global: &Global) -> Self {
-        let colors = match global.color {
-            Colors::Always => true,
-            Colors::Never => false,
-            Colors::Auto => {
-                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-                    || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-                std::io::stdout().is_terminal() && !unwanted
-            }
-        };
-        Self { format: global.output, paint: Paint(colors) }
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self { format: global.output, paint: Paint(std::io::stdout().is_terminal() && !unwanted) }
     }
 
     pub fn print(&self, shown: &impl Shown) -> Result<()> {

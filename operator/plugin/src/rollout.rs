@@ -276,3 +276,52 @@ async fn status(
         None => bail!("platform/{name}: the rollout has not come to its end in time; it goes on without being watched"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn platform(phase: &str, observed: i64) -> DynamicObject {
+        let object = json!({
+            "apiVersion": "tenantry.dev/v1alpha1", "kind": "Platform",
+            "metadata": {"name": "main", "namespace": "shop", "generation": 3},
+            "spec": {"paused": false, "rollout": {"strategy": "BlueGreen"}},
+            "status": {
+                "observedGeneration": observed,
+                "activeColor": "blue", "activeRevision": "1a2b3c4d5e", "previewRevision": "99aabbccdd",
+                "stableRevision": "1a2b3c4d5e",
+                "rollout": {
+                    "phase": phase,
+                    "message": "2 of 5 measurements of error-rate were made",
+                    "declaredRevision": "99aabbccdd",
+                    "history": ["1a2b3c4d5e", "0000000000"],
+                    "aFieldOfALaterVersion": true,
+                    "analysis": {"revision": "99aabbccdd", "promoted": false, "metrics": [
+                        {"name": "error-rate", "value": "0.001", "verdict": "Pass", "message": "", "passed": 2},
+                        {"name": "latency", "verdict": "Inconclusive", "message": "the query had no answer", "inconclusive": 2},
+                    ]},
+                },
+            },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_rollout_is_told_on_one_screen() {
+        insta::assert_snapshot!(View::read(&platform("Analyzing", 3)).human(Paint(false)));
+    }
+
+    #[test]
+    fn an_exit_code_says_how_a_rollout_stands() {
+        let standing = |phase, observed| View::read(&platform(phase, observed)).standing();
+        assert_eq!(standing("Idle", 3), Standing::Done);
+        assert_eq!(standing("Promoted", 3), Standing::Done);
+        for phase in ["Migrating", "Starting", "Analyzing", "AwaitingPromotion", "Promoting"] {
+            assert_eq!(standing(phase, 3), Standing::UnderWay, "{phase}");
+        }
+        for phase in ["Aborted", "RolledBack", "Undone"] {
+            assert_eq!(standing(phase, 3), Standing::TakenBack, "{phase}");
+        }
+        assert_eq!(standing("Idle", 2), Standing::UnderWay, "what was applied just now has not been seen");
+    }
+}

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
-use contract::names::API_NAME;
+use contract::{
+    names::API_NAME,
+    version::{COMMIT, VERSION},
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 use serde::Serialize;
@@ -14,8 +17,6 @@ use crate::{
     connect::Connection,
     output::{Output, Paint, Shown},
 };
-
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TENANTRY_COMMIT"), ")");
 
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,13 +33,8 @@ pub struct Versions {
 }
 
 pub async fn run(asked: &cli::Version, global: &Global, out: Output) -> Result<Outcome> {
-    let mut versions = Versions {
-        client: env!("CARGO_PKG_VERSION"),
-        commit: env!("TENANTRY_COMMIT"),
-        kubernetes: None,
-        images: Vec::new(),
-        problem: None,
-    };
+    let mut versions =
+        Versions { client: VERSION, commit: COMMIT, kubernetes: None, images: Vec::new(), problem: None };
     let mut outcome = Outcome::Good;
     if !asked.client {
         // Its own version is worth knowing where the cluster does not answer, too.

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod around;
 pub mod build;
+pub mod declared;
 pub mod dereference;
 pub mod rollout;
 pub mod routing;

@@ -62,7 +62,7 @@ pub async fn run(connection: &Connection, asked: &cli::Plan, out: Output) -> Res
         for deletion in deleted {
             plan.objects.push(change.remove(deletion, &namespace)?);
         }
-        platforms::compare(&place, &change, &mut plan);
+        platforms::compare(&place, &change, &mut plan).await?;
         tenants::compare(&place, &change, now, &mut plan).await?;
     }
     let outcome = if plan.changes() { Outcome::Changes } else { Outcome::Good };
@@ -95,7 +95,7 @@ pub struct Object {
 impl Plan {
     pub fn changes(&self) -> bool {
         let objects = self.objects.iter().any(|object| object.action != "unchanged");
-        objects || !self.tenants.is_empty() || self.platforms.iter().any(|platform| !platform.changes.is_empty())
+        objects || !self.tenants.is_empty() || !self.platforms.is_empty()
     }
 }
 

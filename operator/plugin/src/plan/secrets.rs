@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use contract::{auth::SigningAlgorithm, payments::Mode};
+use crds::Platform;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::api::ObjectMeta;
-use operator::tenant::{
-    dereference::{Dereferenced, sealing_key},
-    signing_key,
+use kube::{ResourceExt, api::ObjectMeta};
+use operator::{
+    platform::declared,
+    tenant::{
+        dereference::{Dereferenced, sealing_key},
+        signing_key,
+    },
 };
 
 use crate::connect::Connection;
@@ -41,6 +45,26 @@ impl Known {
         }
     }
 
+    /// What a Platform's pods are told from Secrets.
+    pub fn of_platform(&self, platform: &Platform, changed: &BTreeMap<String, Option<Secret>>) -> declared::Secrets {
+        let data = |name: Option<String>| {
+            let name = name?;
+            match changed.get(&name).or_else(|| self.read.get(&name)) {
+                Some(secret) => secret.as_ref().map(|secret| secret.data.clone().unwrap_or_default()),
+                // The same on both sides, so that only what differs is told.
+                None if self.refused => Some([("uri".to_owned(), ByteString(b"stand-in".to_vec()))].into()),
+                None => None,
+            }
+        };
+        let [postgres, redis, sealing] = names_of(platform);
+        let mut sealing_key = data(sealing);
+        if self.refused {
+            let key = ByteString(vec![0; contract::seal::KEY_BYTES]);
+            sealing_key = Some([(contract::names::SEALING_KEY.to_owned(), key)].into());
+        }
+        declared::Secrets { postgres: data(postgres), redis: data(redis), sealing_key }
+    }
+
     /// Puts in what the rendering of `found` needs, with `changed` in place of what is stored.
     pub fn fill(&self, found: &mut Dereferenced, changed: &BTreeMap<String, Option<Secret>>) {
         let stand_ins = if self.refused { stand_ins(found) } else { BTreeMap::new() };
@@ -50,6 +74,16 @@ impl Known {
         };
         found.secrets = found.secret_names().into_iter().map(|name| (name.clone(), of(&name))).collect();
     }
+}
+
+/// Secrets that a Platform reads: PostgreSQL's, Redis', and its sealing key.
+pub fn names_of(platform: &Platform) -> [Option<String>; 3] {
+    let (postgres, redis) = (&platform.spec.postgres.external, &platform.spec.redis.external);
+    [
+        postgres.as_ref().map(|external| external.secret_ref.name.clone()),
+        redis.as_ref().map(|external| external.secret_ref.name.clone()),
+        Some(contract::names::sealing_key_secret(&platform.name_any())),
+    ]
 }
 
 /// Secrets of the right form that open nothing.

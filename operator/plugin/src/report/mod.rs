@@ -81,7 +81,7 @@ impl Gathered {
     async fn about(&mut self, connection: &Connection, now: Timestamp) {
         let server = connection.client.apiserver_version().await;
         let versions = json!({
-            "client": version::VERSION,
+            "client": contract::version::describe(),
             "kubernetes": server.as_ref().map(|version| version.git_version.clone()).ok(),
             "images": version::images(connection).await,
             "time": now.to_string(),

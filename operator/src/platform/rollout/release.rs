@@ -31,6 +31,16 @@ impl Release {
         Ok(Self { hash, settings, template })
     }
 
+    /// Variables of the API that are no secret.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.settings
+    }
+
+    /// The pods, whatever their colour.
+    pub fn template(&self) -> &PodTemplateSpec {
+        &self.template
+    }
+
     /// The pods of one colour.
     pub fn pods(&self, platform: &str, color: Color) -> PodTemplateSpec {
         let mut template = self.template.clone();

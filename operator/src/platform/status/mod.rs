@@ -16,8 +16,8 @@ use super::{
     apply::{Applied, Migration},
     build::{color_selector, selector},
     dereference::Dereferenced,
-    routing,
     rollout::observed::release,
+    routing,
     validate::{Problem, Source, ValidatedPlatform},
 };
 use crate::kube_ext::{Conditions, State};
