@@ -31,6 +31,13 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT, and then until the requests in flight are answered.
 pub async fn run(settings: Serve) -> anyhow::Result<()> {
+    let app = prepare(&settings).await?;
+    let (main, management) = (router::router(app.clone()), management::router(app.clone()));
+    answer(app, main, management).await
+}
+
+/// Everything that serving needs; the tenants are followed from now on.
+pub async fn prepare(settings: &Serve) -> anyhow::Result<App> {
     let options = db::options(settings.database.database_url.as_deref()).context("DATABASE_URL")?;
     match timeout(FIRST_LOOK, Db::verify_role(&options)).await {
         Ok(Err(sqlx::Error::Configuration(error))) => bail!("DATABASE_URL: {error}"),
@@ -38,21 +45,25 @@ pub async fn run(settings: Serve) -> anyhow::Result<()> {
         Err(_) => tracing::warn!("PostgreSQL does not answer yet"),
         Ok(Ok(())) => {}
     }
-    let app = build(&settings, options)?;
+    let app = build(settings, options)?;
     app.limiter.prepare().await;
-    follow_tenants(&app, settings.tenants).await?;
+    follow_tenants(&app, settings.tenants.clone()).await?;
+    Ok(app)
+}
 
+/// Answers on both ports until it is told to stop.
+pub async fn answer(app: App, main: Router, management: Router) -> anyhow::Result<()> {
     let (address, management_address) = (app.http.address(), app.http.management_address());
-    let main =
+    let main_listener =
         TcpListener::bind(address).await.with_context(|| format!("TENANTRY_PORT: cannot listen on {address}"))?;
-    let management = TcpListener::bind(management_address).await;
-    let management =
-        management.with_context(|| format!("TENANTRY_MANAGEMENT_PORT: cannot listen on {management_address}"))?;
+    let management_listener = TcpListener::bind(management_address).await;
+    let management_listener = management_listener
+        .with_context(|| format!("TENANTRY_MANAGEMENT_PORT: cannot listen on {management_address}"))?;
     tracing::info!(version = contract::version::describe(), %address, management = %management_address, "listening");
 
     let (stop, stopped) = watch::channel(false);
-    let management = tokio::spawn(listen(management, management::router(app.clone()), until(stopped.clone())));
-    let main = tokio::spawn(listen(main, router::router(app.clone()), until(stopped)));
+    let management = tokio::spawn(listen(management_listener, management, until(stopped.clone())));
+    let main = tokio::spawn(listen(main_listener, main, until(stopped)));
 
     terminated().await?;
     tracing::info!(seconds = app.http.drain_seconds, "stopping: not ready any more");

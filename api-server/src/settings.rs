@@ -96,7 +96,7 @@ pub struct Database {
 }
 
 /// Where the tenants come from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct TenantSource {
     /// The Platform that this process belongs to.
     #[arg(long, env = "TENANTRY_PLATFORM", default_value = "")]
