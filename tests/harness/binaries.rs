@@ -1,4 +1,4 @@
-//! The programs under test, as Cargo builds them: they run as processes, and this package links none of their code.
+//! The programs under test, as Cargo builds them: they run as processes, and the harness links none of their code.
 
 use std::{
     env,
@@ -17,6 +17,8 @@ pub const BUILT_VARIABLE: &str = "TENANTRY_BINARIES_ARE_BUILT";
 pub struct Binaries {
     pub operator: PathBuf,
     pub api: PathBuf,
+    /// The API with a fault.
+    pub faulty: PathBuf,
 }
 
 impl Binaries {
@@ -28,11 +30,14 @@ impl Binaries {
 
     async fn build() -> Result<Self> {
         let folder = target_folder()?;
-        let binaries = Self { operator: folder.join("tenantry-operator"), api: folder.join("tenantry-api") };
+        let program = |name: &str| folder.join(name);
+        let (operator, api, faulty) =
+            (program("tenantry-operator"), program("tenantry-api"), program("tenantry-api-faulty"));
+        let binaries = Self { operator, api, faulty };
         if env::var_os(BUILT_VARIABLE).is_none() {
             cargo_build(&folder).await?;
         }
-        for path in [&binaries.operator, &binaries.api, &folder.join("kubectl-tenantry")] {
+        for path in [&binaries.operator, &binaries.api, &binaries.faulty, &folder.join("kubectl-tenantry")] {
             if !path.is_file() {
                 bail!("cargo built no {}", path.display());
             }

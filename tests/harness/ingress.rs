@@ -25,7 +25,7 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use k8s_openapi::api::{
-    core::v1::{Pod, Service},
+    core::v1::{Pod, Service, ServicePort},
     networking::v1::{HTTPIngressPath, Ingress as IngressObject},
 };
 use kube::{
@@ -61,10 +61,19 @@ pub struct Ingress {
 impl Ingress {
     /// `namespace: None` serves all; port 0 takes a free one.
     pub async fn start(client: &KubeClient, namespace: Option<&str>, port: u16) -> Result<Self> {
+        Self::of(client, namespace, port, None).await
+    }
+
+    /// A door to one Service under every host, as `kubectl port-forward` opens one.
+    pub async fn to_service(client: &KubeClient, namespace: &str, service: &str) -> Result<Self> {
+        Self::of(client, Some(namespace), 0, Some(service.to_owned())).await
+    }
+
+    async fn of(client: &KubeClient, namespace: Option<&str>, port: u16, only: Option<String>) -> Result<Self> {
         let (ingresses, first) = follow(api::<IngressObject>(client, namespace));
         let (services, second) = follow(api::<Service>(client, namespace));
         let (pods, third) = follow(api::<Pod>(client, namespace));
-        let table = Table { ingresses, services, pods, turn: AtomicUsize::default() };
+        let table = Table { ingresses, services, pods, only, turn: AtomicUsize::default() };
 
         let listener = TcpListener::bind(("127.0.0.1", port))
             .await
@@ -221,12 +230,17 @@ struct Table {
     ingresses: Store<IngressObject>,
     services: Store<Service>,
     pods: Store<Pod>,
+    /// Whatever the Ingresses say, this Service.
+    only: Option<String>,
     turn: AtomicUsize,
 }
 
 impl Table {
     /// The ready pods behind host and path, beginning with the one whose turn it is.
     fn route(&self, host: &str, path: &str) -> Result<Vec<SocketAddr>, (StatusCode, String)> {
+        if let Some(name) = &self.only {
+            return self.pods_of(|service| service.name_any() == *name, name, |_| true);
+        }
         let ingresses = self.ingresses.state();
         let Some((namespace, backend)) = best_match(&ingresses, host, path) else {
             let known = hosts(&ingresses).join(", ");
@@ -239,19 +253,33 @@ impl Table {
         let Some(wanted) = &backend.backend.service else {
             return Err(unavailable(format!("the path {:?} of `{host}` names no Service", backend.path)));
         };
-        let services = self.services.state();
-        let of_name =
-            |service: &&Arc<Service>| service.name_any() == wanted.name && service.namespace().as_deref() == namespace;
-        let Some(service) = services.iter().find(of_name) else {
-            return Err(unavailable(format!("there is no Service {}", wanted.name)));
-        };
         let port = wanted.port.as_ref();
-        let mut targets = endpoints::ready(service, &self.pods.state(), |candidate| match port {
-            Some(port) => port.number == Some(candidate.port) || (port.name.is_some() && port.name == candidate.name),
-            None => true,
-        });
+        self.pods_of(
+            |service| service.name_any() == wanted.name && service.namespace().as_deref() == namespace,
+            &wanted.name,
+            |candidate| match port {
+                Some(port) => {
+                    port.number == Some(candidate.port) || (port.name.is_some() && port.name == candidate.name)
+                }
+                None => true,
+            },
+        )
+    }
+
+    fn pods_of(
+        &self,
+        is_wanted: impl Fn(&Service) -> bool,
+        name: &str,
+        port: impl Fn(&ServicePort) -> bool,
+    ) -> Result<Vec<SocketAddr>, (StatusCode, String)> {
+        let unavailable = |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("ingress: {why}"));
+        let services = self.services.state();
+        let Some(service) = services.iter().find(|service| is_wanted(service)) else {
+            return Err(unavailable(format!("there is no Service {name}")));
+        };
+        let mut targets = endpoints::ready(service, &self.pods.state(), port);
         if targets.is_empty() {
-            return Err(unavailable(format!("Service {} has no ready pod", wanted.name)));
+            return Err(unavailable(format!("Service {name} has no ready pod")));
         }
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % targets.len();
         targets.rotate_left(first);

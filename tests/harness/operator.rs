@@ -20,6 +20,8 @@ pub struct Settings {
     pub image: String,
     pub folder: PathBuf,
     pub log_format: &'static str,
+    /// What makes it find the cluster's Services by name.
+    pub names: Vec<(String, PathBuf)>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,7 @@ impl Operator {
             .env("LOG_LEVEL", std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".into()))
             .env("LOG_FORMAT", settings.log_format)
             .env("API_IMAGE", &settings.image)
+            .envs(settings.names.clone())
             .start()
             .await?;
         Ok(Self { name, url: format!("http://{listen}"), process })

@@ -1,6 +1,6 @@
 //! The world itself: what a test or `cargo dev up` holds in its hands.
 
-use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{fmt::Write, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::core::v1::Namespace;
@@ -15,11 +15,12 @@ use crate::{
     binaries::{Binaries, repository},
     control_plane::ControlPlane,
     ingress::Ingress,
-    node::{self, Node},
+    node::{self, Image, Images, Node, names},
     objects::{Objects, secret},
     operator::{self, Operator},
     postgres::{self, Durability, Postgres},
     process::tail,
+    prometheus::Prometheus,
     provider::Provider,
     redis::{self, Redis},
     workdir::Workdir,
@@ -27,6 +28,8 @@ use crate::{
 
 /// Name of the one Platform of a world, and of its Secrets' prefix; as in `manifests/examples`.
 pub const PLATFORM: &str = "main";
+/// Tags of bad releases.
+pub const FAULTS: [&str; 6] = ["errors", "slow", "never-ready", "crashing", "stale-config", "failed-migration"];
 /// For a cluster with nodes of its own: the API's image there, and this machine's address as its pods see it.
 const IMAGE_VARIABLE: &str = "TENANTRY_TEST_IMAGE";
 const ADDRESS_VARIABLE: &str = "TENANTRY_TEST_HOST_ADDRESS";
@@ -58,6 +61,8 @@ pub struct Platform {
     pub ingress: Ingress,
     pub operators: Vec<Operator>,
     pub redis: Redis,
+    /// Where a journey asked for one.
+    pub prometheus: Option<Prometheus>,
     pub database: Url,
     database_name: Option<String>,
     operator: operator::Settings,
@@ -147,15 +152,14 @@ impl Platform {
         }
 
         let image = image.unwrap_or_else(|_| "ghcr.io/tenantry/tenantry-api:dev".into());
-        let node = (!control_plane.has_nodes).then(|| {
-            Node::start(node::Settings {
-                client: control_plane.client.clone(),
-                namespace: Some(namespace.clone()),
-                images: BTreeMap::from([("tenantry-api".into(), binaries.api.clone())]),
-                kubeconfig: control_plane.kubeconfig.clone(),
-                folder: workdir.join("node"),
-            })
-        });
+        let node_settings = node::Settings {
+            client: control_plane.client.clone(),
+            namespace: Some(namespace.clone()),
+            images: api_images(&binaries),
+            kubeconfig: control_plane.kubeconfig.clone(),
+            folder: workdir.join("node"),
+        };
+        let node = (!control_plane.has_nodes).then(|| Node::start(node_settings.clone()));
         say(format!(
             "pods: run by {}",
             if node.is_some() { "the local node, as processes" } else { "the cluster's nodes" }
@@ -168,6 +172,7 @@ impl Platform {
             namespace: namespace.clone(),
             image,
             folder: workdir.join("operator"),
+            names: names::environment(&node_settings, &namespace),
             log_format: if options.readable_logs { "text" } else { "json" },
         };
         let mut world = Self {
@@ -178,6 +183,7 @@ impl Platform {
             ingress,
             operators: Vec::new(),
             redis,
+            prometheus: None,
             database,
             database_name: options.data.is_none().then_some(database_name),
             operator,
@@ -213,7 +219,14 @@ impl Platform {
         let mut operator = Operator::start(&self.operator).await?;
         operator.is_ready().await?;
         self.operators.push(operator);
-        Ok(())
+        self.prometheus.iter().try_for_each(|prometheus| prometheus.scrape(&self.operators))
+    }
+
+    /// A Prometheus that follows this world's pods and operators; yields its address.
+    pub async fn start_prometheus(&mut self) -> Result<Url> {
+        let (folder, client) = (self.workdir.join("prometheus"), &self.control_plane.client);
+        let prometheus = Prometheus::start(&folder, client, &self.namespace, &self.operators).await?;
+        Ok(self.prometheus.insert(prometheus).url.clone())
     }
 
     /// `kill -9` of all operators.
@@ -271,6 +284,9 @@ impl Platform {
 
     /// Ends everything in the order of dependence, politely. Dropping does it at once and by force.
     pub async fn stop(mut self) -> Result<()> {
+        if let Some(prometheus) = self.prometheus.take() {
+            prometheus.stop().await?;
+        }
         for operator in self.operators.drain(..) {
             operator.stop().await?;
         }
@@ -292,6 +308,16 @@ impl Platform {
         drop(self.workdir);
         Ok(())
     }
+}
+
+/// Any tag is the release that was built here, but those that name a fault.
+fn api_images(binaries: &Binaries) -> Images {
+    let good = Images::new().with("tenantry-api", binaries.api.clone());
+    FAULTS.iter().fold(good, |images, fault| {
+        let program = binaries.faulty.clone();
+        let image = Image { program, env: [("TENANTRY_FAULT", (*fault).to_owned())].into(), ..Image::default() };
+        images.with(&format!("tenantry-api:{fault}"), image)
+    })
 }
 
 fn files_below(folder: &std::path::Path) -> Vec<PathBuf> {

@@ -224,8 +224,8 @@ fn running(pidfile: &Path) -> bool {
     name.is_some_and(|name| name.trim() == "postgres")
 }
 
-/// Debian keeps the server out of the PATH, by version; the newest is taken.
-fn binary(name: &str) -> Result<PathBuf> {
+/// Debian keeps the server out of the PATH, by version; the newest comes first.
+pub fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<_> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -234,7 +234,11 @@ fn binary(name: &str) -> Result<PathBuf> {
         .collect();
     folders.sort_by_key(|path| version(path));
     folders.reverse();
-    find_program(name, &folders)
+    folders
+}
+
+fn binary(name: &str) -> Result<PathBuf> {
+    find_program(name, &folders())
         .with_context(|| format!("no `{name}` on this machine: apt-get install postgresql, or set {URL_VARIABLE}"))
 }
 

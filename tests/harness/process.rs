@@ -65,6 +65,18 @@ impl Launch {
         self
     }
 
+    pub fn envs(self, variables: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>) -> Self {
+        variables.into_iter().fold(self, |launch, (key, value)| launch.env(key, value))
+    }
+
+    /// Another program in the same surroundings; nobody keeps what it says.
+    pub fn instead(mut self, program: impl AsRef<OsStr>, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.program = program.as_ref().into();
+        self.args = args.into_iter().map(Into::into).collect();
+        self.log = "/dev/null".into();
+        self
+    }
+
     /// Nothing is inherited but what a program needs to run at all: a pod sees what its template says.
     pub fn clean_environment(mut self) -> Self {
         self.clear_env = true;

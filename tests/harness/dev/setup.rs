@@ -2,9 +2,11 @@
 
 use anyhow::{Result, bail};
 use harness::{
-    kubectl, postgres,
+    kubectl,
+    node::names,
+    postgres,
     process::{am_root, find_program},
-    redis,
+    prometheus, redis,
 };
 
 use super::run;
@@ -21,6 +23,13 @@ pub struct Need {
 pub const POSTGRES: Need = Need { what: "PostgreSQL", packages: &["postgresql"], present: postgres::available };
 pub const REDIS: Need =
     Need { what: "Redis", packages: &["redis-server", "valkey-server"], present: || redis::available().is_some() };
+pub const NAMES: Need = Need {
+    what: "nss_wrapper (Services by name)",
+    packages: &["libnss-wrapper"],
+    present: || names::library().is_some(),
+};
+pub const PROMETHEUS: Need =
+    Need { what: "Prometheus", packages: &["prometheus"], present: || prometheus::program().is_some() };
 pub const KUBECTL: Need =
     Need { what: "kubectl", packages: &["kubectl", "kubernetes-client"], present: || kubectl::program().is_ok() };
 pub const PYTHON: Need = Need {

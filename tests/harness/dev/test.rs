@@ -27,7 +27,8 @@ struct Counts {
 
 impl Test {
     pub async fn run(self) -> Result<()> {
-        setup::ensure(&[setup::POSTGRES, setup::REDIS, setup::KUBECTL, setup::PYTHON]).await?;
+        use setup::{KUBECTL, NAMES, POSTGRES, PROMETHEUS, PYTHON, REDIS};
+        setup::ensure(&[POSTGRES, REDIS, NAMES, PROMETHEUS, KUBECTL, PYTHON]).await?;
         let folder = Workdir::temporary()?;
         let mut postgres = Postgres::start(&folder.join("postgres"), Durability::None).await?;
         let mut redis = Redis::start(&folder.join("redis")).await?;

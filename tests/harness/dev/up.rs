@@ -44,6 +44,9 @@ pub struct Up {
     /// Where data, logs and the kubeconfig are kept. [default: .dev of the checkout]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Also a Prometheus that scrapes the API's pods and the operator, for rollouts that are analysed.
+    #[arg(long)]
+    prometheus: bool,
     /// Use the cluster of this kubeconfig context in place of a private Kubernetes API.
     #[arg(long, value_name = "CONTEXT")]
     cluster: Option<String>,
@@ -76,13 +79,16 @@ impl Up {
     }
 
     async fn start(&self) -> Result<Platform> {
-        setup::ensure(&[setup::POSTGRES, setup::REDIS]).await?;
+        setup::ensure(&[setup::POSTGRES, setup::REDIS, setup::NAMES]).await?;
         setup::wish(setup::KUBECTL).await;
+        if self.prometheus {
+            setup::ensure(&[setup::PROMETHEUS]).await?;
+        }
         if self.fresh && self.folder().exists() {
             fs::remove_dir_all(self.folder()).with_context(|| format!("cannot remove {}", self.folder().display()))?;
         }
         println!("Building the operator and the API server …");
-        let platform = Platform::bare(Options {
+        let mut platform = Platform::bare(Options {
             data: Some(self.folder()),
             namespace: Some("tenantry".into()),
             cluster: self.cluster.clone(),
@@ -98,6 +104,9 @@ impl Up {
         let users = [tenant.user("alice"), tenant.user("bob")];
         for user in &users {
             welcome(user).await?;
+        }
+        if self.prometheus {
+            platform.start_prometheus().await?;
         }
         explain(&platform, &users);
         Ok(platform)
@@ -152,13 +161,17 @@ fn explain(platform: &Platform, users: &[User; 2]) {
     let base = format!("http://{HOSTNAME}:{}", platform.ingress.address.port());
     let kubeconfig = platform.control_plane.kubeconfig.display();
     let logs = platform.pod_logs();
+    let prometheus = match &platform.prometheus {
+        Some(prometheus) => format!("\n  prometheus {}", prometheus.url),
+        None => String::new(),
+    };
     println!(
         r#"
 Tenantry is up.
   tenant     {base}            (as people and frontends reach it, through the ingress)
   docs       {base}/docs
   kubeconfig {kubeconfig}
-  logs       {logs}
+  logs       {logs}{prometheus}
   users      {alice_email}  {alice_password}
              {bob_email}    {bob_password}
 

@@ -29,6 +29,13 @@ pub fn ready(service: &Service, pods: &[impl Borrow<Pod>], wanted: impl Fn(&Serv
     ready.filter_map(|pod| Some(SocketAddr::new(address(pod)?, target_port(port, pod)?))).collect()
 }
 
+/// The pods that a headless Service's name stands for.
+pub fn published<'a>(service: &Service, pods: &'a [Pod]) -> Vec<(&'a Pod, IpAddr)> {
+    let unready_too = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
+    let selected = pods.iter().filter(|pod| selects(service, pod) && (unready_too || owned::is_ready(pod)));
+    selected.filter_map(|pod| Some((pod, address(pod)?))).collect()
+}
+
 fn selects(service: &Service, pod: &Pod) -> bool {
     let selector =
         service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|selector| !selector.is_empty());

@@ -11,7 +11,7 @@ use super::{Settings, clock, owned};
 
 pub async fn sync(settings: &Settings, job: &Job, pods: &[Pod]) -> Result<()> {
     let Some(spec) = &job.spec else { return Ok(()) };
-    if job.metadata.deletion_timestamp.is_some() || spec.suspend == Some(true) || finished(job) {
+    if job.metadata.deletion_timestamp.is_some() || spec.suspend == Some(true) || verdict(job).is_some() {
         return Ok(());
     }
     let mine = owned::of(job, pods);
@@ -60,9 +60,12 @@ pub async fn sync(settings: &Settings, job: &Job, pods: &[Pod]) -> Result<()> {
     if differs(job, &status)? { owned::write_status(settings, job, status).await } else { Ok(()) }
 }
 
-fn finished(job: &Job) -> bool {
-    let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.any(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True")
+/// `Complete` or `Failed`, once it is decided.
+pub fn verdict(job: &Job) -> Option<&str> {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut decided =
+        conditions.filter(|condition| condition.status == "True").map(|condition| condition.type_.as_str());
+    decided.find(|kind| matches!(*kind, "Complete" | "Failed"))
 }
 
 /// Whether any field says something else; a number that is absent is zero.

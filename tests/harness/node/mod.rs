@@ -1,18 +1,25 @@
-//! A node and the controllers around it, for a control plane that has neither: Deployments and Jobs become Pods, and Pods
-//! become local processes.
+//! A node and the controllers around it, for a control plane that has neither: Deployments, StatefulSets, Jobs and CronJobs
+//! become Pods, and Pods become local processes.
 //!
-//! It plays deployment controller, job controller, endpoint-slice controller and kubelet, narrowly but honestly: replicas,
-//! rolling updates, restarts with back-off, probes, graceful termination, environment, volumes. There is no network namespace, so
-//! each pod has its own loopback address and is told to bind to it by `TENANTRY_BIND_ADDRESS`; there is no mount namespace,
-//! so volumes are folders, and paths in `env` and `args` that begin with a mount path are rewritten to them.
+//! It plays the controllers of these kinds and of claims, autoscalers and endpoint slices, kubelet, kube-proxy and DNS, narrowly but honestly:
+//! replicas, rolling updates, restarts with back-off, probes, graceful termination, environment, volumes. There is no network
+//! namespace, so each pod has its own loopback address and is told to bind to it by `TENANTRY_BIND_ADDRESS`; there is no mount
+//! namespace, so volumes are folders, and paths in `env` and `args` that begin with a mount path are rewritten to them; there are
+//! no users, so `securityContext` says nothing here, and no limits. What stands for an image is in [`images`].
 //!
 //! Everything is level-triggered: whatever happens wakes one [`pass`](Control::pass), which lists the world and takes the
 //! next steps towards what is wanted. A pass that fails is simply run again; running pods do not notice.
 
 pub mod clock;
 pub mod endpoints;
+pub mod images;
+pub mod names;
 
 mod addresses;
+mod autoscalers;
+mod autoscaling;
+mod claims;
+mod cron_jobs;
 mod deployments;
 mod identity;
 mod jobs;
@@ -20,6 +27,9 @@ mod owned;
 mod pod;
 mod pods;
 mod probes;
+mod schedule;
+mod services;
+mod stateful_sets;
 mod status;
 mod template;
 mod volumes;
@@ -27,26 +37,29 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use futures::StreamExt;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        apps::v1::Deployment,
-        batch::v1::Job,
-        core::v1::{Pod, Service},
+        apps::v1::{Deployment, StatefulSet},
+        autoscaling::v2::HorizontalPodAutoscaler,
+        batch::v1::{CronJob, Job},
+        core::v1::{PersistentVolumeClaim, Pod, Service},
     },
 };
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Resource, ResourceExt,
     api::ListParams,
     runtime::{WatchStreamExt, watcher},
 };
 use serde::de::DeserializeOwned;
 use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+pub use images::{Image, Images};
 
 /// Also without any event, for what only time changes (progress deadlines).
 const LONGEST_REST: Duration = Duration::from_secs(5);
@@ -57,11 +70,11 @@ pub struct Settings {
     pub client: Client,
     /// `None` serves all namespaces.
     pub namespace: Option<String>,
-    /// The last path element of an image's repository → the program that stands for it.
-    pub images: BTreeMap<String, PathBuf>,
+    /// The programs that stand for images.
+    pub images: Images,
     /// What pods get in place of a mounted ServiceAccount token, where the control plane issues none.
     pub kubeconfig: PathBuf,
-    /// Logs (`logs/<namespace>/<pod>/<container>.log`) and volumes.
+    /// Logs (`logs/<namespace>/<pod>/<container>.log`), volumes, and the cluster's names.
     pub folder: PathBuf,
 }
 
@@ -86,6 +99,10 @@ impl Settings {
     pub fn logs(&self) -> PathBuf {
         self.folder.join("logs")
     }
+
+    pub fn log(&self, namespace: &str, pod: &str, container: &str) -> PathBuf {
+        self.logs().join(namespace).join(pod).join(format!("{container}.log"))
+    }
 }
 
 /// A running node. Dropping it kills the pods; [`Node::stop`] ends them politely.
@@ -101,12 +118,22 @@ impl Node {
         let wake = Arc::new(Notify::new());
         let watches = vec![
             wake_on::<Deployment>(&settings, &wake),
+            wake_on::<StatefulSet>(&settings, &wake),
             wake_on::<Job>(&settings, &wake),
+            wake_on::<CronJob>(&settings, &wake),
+            wake_on::<PersistentVolumeClaim>(&settings, &wake),
             wake_on::<Pod>(&settings, &wake),
             wake_on::<Service>(&settings, &wake),
+            wake_on::<HorizontalPodAutoscaler>(&settings, &wake),
         ];
         let stop = CancellationToken::new();
-        let control = Control { pods: pods::Pods::new(settings.clone(), wake.clone()), settings, wake };
+        let control = Control {
+            pods: pods::Pods::new(settings.clone(), wake.clone()),
+            services: services::Services::default(),
+            autoscalers: autoscalers::Autoscalers::new(),
+            settings,
+            wake,
+        };
         let task = tokio::spawn(control.run(stop.clone()));
         Self { stop, task, _watches: watches }
     }
@@ -139,6 +166,8 @@ where
 struct Control {
     settings: Settings,
     pods: pods::Pods,
+    services: services::Services,
+    autoscalers: autoscalers::Autoscalers,
     wake: Arc<Notify>,
 }
 
@@ -147,9 +176,9 @@ impl Control {
         let mut failing = false;
         loop {
             let rest = match self.pass().await {
-                Ok(()) => {
+                Ok(rest) => {
                     failing = false;
-                    LONGEST_REST
+                    rest
                 }
                 Err(error) => {
                     if !failing {
@@ -167,26 +196,54 @@ impl Control {
         self.pods.stop().await;
     }
 
-    async fn pass(&mut self) -> Result<()> {
-        let list = ListParams::default();
-        let (deployments, jobs, services, pods) = (
-            self.settings.api::<Deployment>().list(&list).await?.items,
-            self.settings.api::<Job>().list(&list).await?.items,
-            self.settings.api::<Service>().list(&list).await?.items,
-            self.settings.api::<Pod>().list(&list).await?.items,
-        );
-        // Pods first: a Deployment's next step depends on what their status says.
+    /// Yields how long nothing happens by itself.
+    async fn pass(&mut self) -> Result<Duration> {
+        let settings = &self.settings;
+        let (deployments, sets, jobs, crons) = tokio::try_join!(
+            list::<Deployment>(settings),
+            list::<StatefulSet>(settings),
+            list::<Job>(settings),
+            list::<CronJob>(settings),
+        )?;
+        let (services, claims, scalers, pods) = tokio::try_join!(
+            list::<Service>(settings),
+            list::<PersistentVolumeClaim>(settings),
+            list::<HorizontalPodAutoscaler>(settings),
+            list::<Pod>(settings),
+        )?;
+        for claim in &claims {
+            claims::bind(settings, claim).await?;
+        }
+        // Names before pods, which may look for one at once; pods before their owners, whose next step depends on the status.
+        self.services.sync(settings, &services, &pods)?;
         self.pods.sync(&pods).await?;
-        owned::remove_orphans(&self.settings, &pods, &deployments, &jobs).await?;
+        claims::sweep(settings, &claims, &pods)?;
+        let uids = deployments.iter().filter_map(ResourceExt::uid).chain(sets.iter().filter_map(ResourceExt::uid));
+        let owners = uids.chain(jobs.iter().filter_map(ResourceExt::uid)).collect();
+        owned::remove_orphans(settings, &pods, &owners).await?;
         for deployment in &deployments {
-            deployments::sync(&self.settings, deployment, &pods).await?;
+            deployments::sync(settings, deployment, &pods).await?;
+        }
+        for set in &sets {
+            stateful_sets::sync(settings, set, &pods).await?;
+        }
+        for cron in &crons {
+            cron_jobs::sync(settings, cron, &jobs).await?;
         }
         for job in &jobs {
-            jobs::sync(&self.settings, job, &pods).await?;
+            jobs::sync(settings, job, &pods).await?;
         }
         for service in &services {
-            endpoints::sync(&self.settings, service, &pods).await?;
+            endpoints::sync(settings, service, &pods).await?;
         }
-        Ok(())
+        self.autoscalers.sync(settings, &scalers, &pods, &self.pods).await?;
+        Ok(if scalers.is_empty() { LONGEST_REST } else { autoscalers::PERIOD })
     }
+}
+
+async fn list<K>(settings: &Settings) -> Result<Vec<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    Ok(settings.api::<K>().list(&ListParams::default()).await?.items)
 }

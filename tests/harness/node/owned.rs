@@ -1,23 +1,23 @@
-//! Pods as the property of a Deployment or Job.
+//! Pods as the property of a Deployment, StatefulSet or Job.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Debug};
 
 use anyhow::Result;
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    batch::v1::Job,
-    core::v1::{Pod, PodTemplateSpec},
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Pod, PodTemplateSpec},
 };
 use kube::{
     Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::Settings;
 
 /// Which controller wants a pod; its kind tells the node what it may take for an orphan.
-const CONTROLLERS: [&str; 2] = ["Deployment", "Job"];
+const CONTROLLERS: [&str; 3] = ["Deployment", "Job", "StatefulSet"];
 
 pub fn of<'a>(owner: &impl Resource, pods: &'a [Pod]) -> Vec<&'a Pod> {
     let uid = owner.meta().uid.as_deref();
@@ -43,18 +43,33 @@ where
 {
     let mut names = (0..=taken.len()).map(|ordinal| format!("{prefix}-{ordinal}"));
     let Some(name) = names.find(|name| !taken.contains(name)) else { return Ok(()) };
+    let pod = pod(owner, template, &name, extra);
+    taken.insert(name);
+    submit(settings, &pod).await
+}
+
+pub fn pod<K>(owner: &K, template: &PodTemplateSpec, name: &str, extra: &[(&str, &str)]) -> Pod
+where
+    K: Resource<DynamicType = ()>,
+{
     let mut pod =
         Pod { metadata: template.metadata.clone().unwrap_or_default(), spec: template.spec.clone(), status: None };
-    let namespace = owner.meta().namespace.clone().unwrap_or_default();
-    pod.metadata.name = Some(name.clone());
-    pod.metadata.namespace = Some(namespace.clone());
+    pod.metadata.name = Some(name.into());
+    pod.metadata.namespace.clone_from(&owner.meta().namespace);
     pod.metadata.owner_references = owner.controller_owner_ref(&()).map(|reference| vec![reference]);
     pod.labels_mut().extend(extra.iter().map(|(key, value)| ((*key).into(), (*value).into())));
     if let Some(spec) = &mut pod.spec {
         spec.node_name = Some("local".into());
     }
-    taken.insert(name);
-    match settings.api_in::<Pod>(&namespace).create(&PostParams::default(), &pod).await {
+    pod
+}
+
+pub async fn submit<K>(settings: &Settings, object: &K) -> Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let api = settings.api_in::<K>(object.meta().namespace.as_deref().unwrap_or_default());
+    match api.create(&PostParams::default(), object).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
         other => Ok(other.map(|_| ())?),
     }
@@ -82,9 +97,7 @@ async fn delete_with(settings: &Settings, pod: &Pod, params: &DeleteParams) -> R
 }
 
 /// A control plane without controller-manager collects no garbage.
-pub async fn remove_orphans(settings: &Settings, pods: &[Pod], deployments: &[Deployment], jobs: &[Job]) -> Result<()> {
-    let owners: BTreeSet<_> =
-        deployments.iter().filter_map(ResourceExt::uid).chain(jobs.iter().filter_map(ResourceExt::uid)).collect();
+pub async fn remove_orphans(settings: &Settings, pods: &[Pod], owners: &BTreeSet<String>) -> Result<()> {
     for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         if controller(pod).is_some_and(|(kind, uid)| CONTROLLERS.contains(&kind) && !owners.contains(uid)) {
             delete(settings, pod).await?;
@@ -106,10 +119,7 @@ pub fn phase(pod: &Pod) -> &str {
 /// A merge patch of the status subresource. The object may be gone by now, which is no failure.
 pub async fn write_status<K>(settings: &Settings, object: &K, status: Value) -> Result<()>
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let api = settings.api_in::<K>(object.meta().namespace.as_deref().unwrap_or_default());
     let patch = Patch::Merge(serde_json::json!({ "status": status }));

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Settings, addresses, clock, probes,
     status::{ContainerState, PodState},
-    template::{self, Sources},
+    template::{self, Sources, Within},
     volumes::{self, Mounts},
 };
 use crate::process::{Launch, Process, Signal};
@@ -101,20 +101,27 @@ impl Life {
     /// Runs the container for as long as its restart policy says; yields the last exit code, `None` at the pod's end.
     async fn keep_running(&self, container: &Container, sources: &Sources<'_>, restart: Restart) -> Option<i32> {
         let name = &container.name;
-        let mounts = Mounts::new(container, &volumes::folder(&self.settings, &self.pod));
+        let mounts = loop {
+            match self.mounts(container) {
+                Ok(mounts) => break mounts,
+                Err(error) => self.not_yet(error).await?,
+            }
+        };
+        let within = Within { settings: &self.settings, mounts: &mounts, address: sources.address };
         let mut backoff = FIRST_BACKOFF;
         let mut known = None;
         loop {
-            let process = loop {
+            let (process, launch) = loop {
                 match self.launch(container, sources, &mounts, &mut known).await {
-                    Ok(process) => break process,
+                    Ok(started) => break started,
                     Err(error) => self.not_yet(error).await?,
                 }
             };
             let started = clock::seconds();
-            self.change(|state| state.container(name).state = ContainerState::Running { since: started });
+            let pid = process.pid();
+            self.change(|state| state.container(name).state = ContainerState::Running { since: started, pid });
             let ready = |ready| self.change(|state| state.container(name).ready = ready);
-            let (code, reason) = self.one_run(process, container, sources.address, ready).await;
+            let (code, reason) = self.one_run(process, container, &launch, within, ready).await;
             self.change(|state| {
                 let container = state.container(name);
                 container.ready = false;
@@ -135,6 +142,11 @@ impl Life {
         }
     }
 
+    fn mounts(&self, container: &Container) -> Result<Mounts> {
+        let image = self.settings.images.find(container.image.as_deref().unwrap_or_default())?;
+        Mounts::new(container, image, &volumes::folder(&self.settings, &self.pod))
+    }
+
     /// Resolved anew each time; where that fails (the control plane is down), as it was resolved last. The kubelet, too,
     /// restarts containers from what it knows.
     async fn launch(
@@ -143,13 +155,14 @@ impl Life {
         sources: &Sources<'_>,
         mounts: &Mounts,
         known: &mut Option<Launch>,
-    ) -> Result<Process> {
+    ) -> Result<(Process, Launch)> {
         let launch = match (template::launch(&self.pod, container, sources, mounts).await, &*known) {
             (Ok(launch), _) => launch,
             (Err(_), Some(known)) => known.clone(),
             (Err(error), None) => return Err(error),
         };
-        known.insert(launch).clone().start().await
+        let launch = known.insert(launch).clone();
+        Ok((launch.clone().start().await?, launch))
     }
 
     /// From start to exit, by itself, by a failed probe or by the pod's end.
@@ -157,7 +170,8 @@ impl Life {
         &self,
         mut process: Process,
         container: &Container,
-        address: Ipv4Addr,
+        launch: &Launch,
+        within: Within<'_>,
         ready: impl Fn(bool),
     ) -> (i32, String) {
         tokio::select! {
@@ -165,7 +179,7 @@ impl Life {
                 let code = status.map_or(1, exit_code);
                 return (code, if code == 0 { "Completed" } else { "Error" }.into());
             }
-            failure = probes::watch(container, address, &ready) => {
+            failure = probes::watch(container, launch, within, &ready) => {
                 tracing::warn!("pod {}: {}: {failure}", self.pod.name_any(), container.name);
             }
             () = self.end.cancelled() => {}
@@ -175,7 +189,9 @@ impl Life {
         if let Some(hook) = hook {
             sleep(Duration::from_secs(hook.seconds.unsigned_abs())).await;
         }
-        let code = process.stop(Signal::TERM, self.grace()).await.map_or(137, exit_code);
+        let image = self.settings.images.find(container.image.as_deref().unwrap_or_default());
+        let signal = image.ok().and_then(|image| image.stop_signal).unwrap_or(Signal::TERM);
+        let code = process.stop(signal, self.grace()).await.map_or(137, exit_code);
         (code, if code == 137 { "Killed" } else { "Completed" }.into())
     }
 

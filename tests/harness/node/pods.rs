@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Settings, owned, pod::Life, status::PodState};
+use super::{Settings, autoscalers::Processes, owned, pod::Life, status::PodState};
 
 pub struct Pods {
     settings: Settings,
@@ -79,7 +79,7 @@ impl Pods {
         };
         let changed = self.changed.clone();
         let task = tokio::spawn(async move {
-            life.run().await;
+            Box::pin(life.run()).await;
             changed.notify_one();
         });
         Living { state, end, task: AbortOnDropHandle::new(task), written: Value::Null }
@@ -91,5 +91,12 @@ impl Pods {
             living.end.cancel();
         }
         join_all(self.living.into_values().map(|living| living.task)).await;
+    }
+}
+
+impl Processes for Pods {
+    fn pids(&self, pod: &Pod) -> Vec<u32> {
+        let living = pod.uid().and_then(|uid| self.living.get(&uid));
+        living.map(|living| living.state.lock().pids()).unwrap_or_default()
     }
 }

@@ -1,6 +1,6 @@
 //! Startup, readiness and liveness probes of one container, with the kubelet's meaning.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::{
     api::core::v1::{Container, Probe},
@@ -11,17 +11,20 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use super::template::{self, Within};
+use crate::process::Launch;
+
 /// Until a container is up it is looked at more often than its period says; failures are counted in time.
 const EAGER: Duration = Duration::from_millis(50);
 
 /// Runs as long as the container is well; returns why it must be restarted. `ready` hears of each change.
-pub async fn watch(container: &Container, address: Ipv4Addr, ready: impl Fn(bool)) -> String {
+pub async fn watch(container: &Container, launch: &Launch, within: Within<'_>, ready: impl Fn(bool)) -> String {
     let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
     let client = match client {
         Ok(client) => client,
         Err(error) => return format!("no HTTP client for probes: {error}"),
     };
-    let prober = Prober { client, container, address };
+    let prober = Prober { client, container, launch, within };
     if let Some(startup) = &container.startup_probe
         && let Err(failure) = prober.started(startup).await
     {
@@ -49,7 +52,9 @@ pub async fn watch(container: &Container, address: Ipv4Addr, ready: impl Fn(bool
 struct Prober<'a> {
     client: reqwest::Client,
     container: &'a Container,
-    address: Ipv4Addr,
+    /// How the container was started.
+    launch: &'a Launch,
+    within: Within<'a>,
 }
 
 impl Prober<'_> {
@@ -106,7 +111,7 @@ impl Prober<'_> {
             let port = self.port(&get.port)?;
             let scheme = get.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
             let path = get.path.as_deref().unwrap_or("/");
-            let mut request = self.client.get(format!("{scheme}://{}:{port}{path}", self.address));
+            let mut request = self.client.get(format!("{scheme}://{}:{port}{path}", self.within.address));
             for header in get.http_headers.iter().flatten() {
                 request = request.header(&header.name, &header.value);
             }
@@ -116,9 +121,20 @@ impl Prober<'_> {
         }
         if let Some(socket) = &probe.tcp_socket {
             let port = self.port(&socket.port)?;
-            return TcpStream::connect((self.address, port)).await.map(|_| ()).map_err(|error| error.to_string());
+            return TcpStream::connect((self.within.address, port))
+                .await
+                .map(|_| ())
+                .map_err(|error| error.to_string());
         }
-        Err("the local node knows httpGet and tcpSocket probes only".into())
+        if let Some(exec) = &probe.exec {
+            let command = exec.command.as_deref().unwrap_or_default();
+            let launch = template::beside(self.launch, self.container, command, &self.within);
+            let launch = launch.map_err(|error| error.to_string())?;
+            let mut process = launch.start().await.map_err(|error| error.to_string())?;
+            let status = process.wait().await.map_err(|error| error.to_string())?;
+            return if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}")) };
+        }
+        Err("the local node knows httpGet, tcpSocket and exec probes only".into())
     }
 
     fn port(&self, port: &IntOrString) -> Result<u16, String> {

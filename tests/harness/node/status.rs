@@ -33,6 +33,7 @@ pub enum ContainerState {
     Waiting,
     Running {
         since: Timestamp,
+        pid: u32,
     },
     Terminated {
         code: i32,
@@ -46,6 +47,14 @@ impl PodState {
     pub fn container(&mut self, name: &str) -> &mut ContainerStatus {
         self.waiting = None;
         self.containers.entry(name.into()).or_default()
+    }
+
+    pub fn pids(&self) -> Vec<u32> {
+        let running = self.containers.values().filter_map(|container| match container.state {
+            ContainerState::Running { pid, .. } => Some(pid),
+            _ => None,
+        });
+        running.collect()
     }
 
     pub fn waiting_for_all(&mut self, reason: &str, error: &anyhow::Error) {
@@ -113,7 +122,7 @@ impl PodState {
     fn describe(&self, container: &Container) -> Value {
         let known = self.containers.get(&container.name);
         let state = match known.map(|known| &known.state) {
-            Some(ContainerState::Running { since }) => json!({"running": {"startedAt": since}}),
+            Some(ContainerState::Running { since, .. }) => json!({"running": {"startedAt": since}}),
             Some(ContainerState::Terminated { code, reason, started, finished }) => json!({"terminated": {
                 "exitCode": code, "reason": reason, "startedAt": started, "finishedAt": finished,
             }}),

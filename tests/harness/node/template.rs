@@ -1,12 +1,17 @@
 //! What a pod's template says about a container, resolved: program, arguments and environment.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    env,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
 use kube::ResourceExt;
 
-use super::{Settings, identity, volumes::Mounts};
+use super::{Settings, identity, images::Image, names, volumes::Mounts};
 use crate::process::{Launch, find_program};
 
 pub type Bytes = BTreeMap<String, Vec<u8>>;
@@ -43,24 +48,29 @@ impl Sources<'_> {
 /// The container as a process; not yet started.
 pub async fn launch(pod: &Pod, container: &Container, sources: &Sources<'_>, mounts: &Mounts) -> Result<Launch> {
     let settings = sources.settings;
-    let environment = environment(pod, container, sources).await?;
+    let image = settings.images.find(container.image.as_deref().unwrap_or_default())?;
+    let environment = environment(pod, container, image, sources).await?;
     let words = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|word| mounts.translate(&expand(word, &environment))).collect()
     };
     let mut command = words(&container.command);
-    let image = program_of(settings, container)?;
-    let program = if command.is_empty() { image } else { program(settings, &command.remove(0))? };
+    let program =
+        if command.is_empty() { image.program.clone() } else { program(settings, image, &command.remove(0))? };
 
-    let log = settings.logs().join(&sources.namespace).join(pod.name_any()).join(format!("{}.log", container.name));
+    let log = settings.log(&sources.namespace, &pod.name_any(), &container.name);
     let mut launch = Launch::new(format!("pod {}/{}", pod.name_any(), container.name), program, log)
         .args(command)
         .args(words(&container.args))
         .clean_environment()
         .env("KUBECONFIG", identity::kubeconfig(settings, pod).await?)
-        .env("HOSTNAME", pod.name_any())
-        .env("TENANTRY_BIND_ADDRESS", sources.address.to_string());
+        .envs(names::environment(settings, &sources.namespace));
     if let Some(folder) = mounts.folder_of("/tmp") {
         launch = launch.env("TMPDIR", folder);
+    }
+    if !image.path.is_empty() {
+        let machine = env::var_os("PATH").unwrap_or_default();
+        let folders = image.path.iter().cloned().chain(env::split_paths(&machine));
+        launch = launch.env("PATH", env::join_paths(folders)?);
     }
     for (name, value) in &environment {
         launch = launch.env(name, mounts.translate(value));
@@ -68,28 +78,43 @@ pub async fn launch(pod: &Pod, container: &Container, sources: &Sources<'_>, mou
     Ok(launch)
 }
 
-/// The program that stands for the image: by the last element of its repository.
-fn program_of(settings: &Settings, container: &Container) -> Result<PathBuf> {
-    let image = container.image.as_deref().unwrap_or_default();
-    let repository = image.split('@').next().unwrap_or_default();
-    let last = repository.rsplit('/').next().unwrap_or_default();
-    let name = last.split(':').next().unwrap_or_default();
-    settings.images.get(name).cloned().with_context(|| {
-        let known: Vec<_> = settings.images.keys().map(String::as_str).collect();
-        format!("the image \"{image}\" is unknown to the local node, which runs: {}", known.join(", "))
-    })
+/// Another command in a running container: an exec probe. Where it says 127.0.0.1 it means its pod.
+pub fn beside(launch: &Launch, container: &Container, command: &[String], within: &Within<'_>) -> Result<Launch> {
+    let image = within.settings.images.find(container.image.as_deref().unwrap_or_default())?;
+    let address = within.address.to_string();
+    let word = |word: &String| within.mounts.translate(word).replace("127.0.0.1", &address);
+    let mut words: VecDeque<_> = command.iter().map(word).collect();
+    let first = words.pop_front().context("an exec probe needs a command")?;
+    Ok(launch.clone().instead(program(within.settings, image, &first)?, words))
 }
 
-fn program(settings: &Settings, command: &str) -> Result<PathBuf> {
+/// Where a container runs.
+#[derive(Clone, Copy)]
+pub struct Within<'a> {
+    pub settings: &'a Settings,
+    pub mounts: &'a Mounts,
+    pub address: Ipv4Addr,
+}
+
+fn program(settings: &Settings, image: &Image, command: &str) -> Result<PathBuf> {
     let name = command.rsplit('/').next().unwrap_or(command);
-    let known = settings.images.get(name).cloned();
+    let known = settings.images.program(name).map(Path::to_owned);
     known
-        .or_else(|| find_program(name, &[]))
+        .or_else(|| find_program(name, &image.path))
         .with_context(|| format!("exec: \"{command}\": no such program on this machine"))
 }
 
-async fn environment(pod: &Pod, container: &Container, sources: &Sources<'_>) -> Result<Vec<(String, String)>> {
-    let mut environment = Vec::new();
+async fn environment(
+    pod: &Pod,
+    container: &Container,
+    image: &Image,
+    sources: &Sources<'_>,
+) -> Result<Vec<(String, String)>> {
+    let mut environment =
+        vec![("HOSTNAME".into(), pod.name_any()), ("TENANTRY_BIND_ADDRESS".into(), sources.address.to_string())];
+    for (name, value) in &image.env {
+        environment.push(((*name).to_owned(), expand(value, &environment)));
+    }
     for source in container.env_from.iter().flatten() {
         let data = match (&source.secret_ref, &source.config_map_ref) {
             (Some(secret), _) => sources.secret(&secret.name, secret.optional == Some(true)).await?,

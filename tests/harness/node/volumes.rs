@@ -10,14 +10,24 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume};
 use kube::ResourceExt;
 
-use super::template::{Bytes, Sources, field};
+use super::{
+    claims,
+    images::Image,
+    template::{Bytes, Sources, field},
+};
 
 /// Makes the folder of every volume anew. (An emptyDir outlives its container, not its pod: this runs once per pod.)
 pub async fn materialise(pod: &Pod, sources: &Sources<'_>, folder: &Path) -> Result<()> {
     for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
         let path = folder.join(&volume.name);
+        if let Some(claim) = &volume.persistent_volume_claim {
+            claims::mount(sources, &claim.claim_name, &path).await?;
+            continue;
+        }
         fs::create_dir_all(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+        // An emptyDir is everyone's, be it a program that gives up root; a Secret is not.
+        let mode = if volume.empty_dir.is_some() { 0o777 } else { 0o700 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         fill(pod, volume, sources, &path).await.with_context(|| format!("volume {}", volume.name))?;
     }
     Ok(())
@@ -51,7 +61,9 @@ async fn fill(pod: &Pod, volume: &Volume, sources: &Sources<'_>, path: &Path) ->
     } else if volume.empty_dir.is_some() {
         Ok(())
     } else {
-        bail!("the local node makes secret, configMap, projected, downwardAPI and emptyDir volumes only")
+        bail!(
+            "the local node makes secret, configMap, projected, downwardAPI, emptyDir and persistentVolumeClaim volumes only"
+        )
     }
 }
 
@@ -95,12 +107,20 @@ fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
 pub struct Mounts(Vec<(String, PathBuf)>);
 
 impl Mounts {
-    pub fn new(container: &Container, volumes: &Path) -> Self {
-        let mounts = container.volume_mounts.iter().flatten().map(|mount| {
+    pub fn new(container: &Container, image: &Image, volumes: &Path) -> Result<Self> {
+        let mut mounts = Vec::new();
+        for path in &image.volumes {
+            let folder = volumes.join(".image").join(&container.name).join(path.trim_start_matches('/'));
+            fs::create_dir_all(&folder)?;
+            mounts.push(((*path).to_owned(), folder));
+        }
+        let declared = container.volume_mounts.iter().flatten().map(|mount| {
             let folder = volumes.join(&mount.name).join(mount.sub_path.as_deref().unwrap_or_default());
             (mount.mount_path.trim_end_matches('/').to_owned(), folder)
         });
-        Self(mounts.collect())
+        // Of two for one path the later counts: what the pod mounts.
+        mounts.extend(declared);
+        Ok(Self(mounts))
     }
 
     /// `/etc/tenantry/key` and `--key=/etc/tenantry/key`, where `/etc/tenantry` is mounted; anything else stays as it is.
@@ -110,7 +130,8 @@ impl Mounts {
             _ => (None, text),
         };
         let below = |mount: &str| path.strip_prefix(mount).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        let best = self.0.iter().filter_map(|(mount, folder)| Some((mount.len(), folder, below(mount)?))).max();
+        let fitting = self.0.iter().filter_map(|(mount, folder)| Some((mount.len(), folder, below(mount)?)));
+        let best = fitting.max_by_key(|(length, ..)| *length);
         match (best, option) {
             (None, _) => text.into(),
             (Some((_, folder, rest)), None) => format!("{}{rest}", folder.display()),

@@ -65,7 +65,7 @@ impl Bench {
         if cfg!(debug_assertions) && !self.dev_profile {
             return again_as_release().await;
         }
-        setup::ensure(&[setup::POSTGRES, setup::REDIS]).await?;
+        setup::ensure(&[setup::POSTGRES, setup::REDIS, setup::NAMES]).await?;
         let profile = if cfg!(debug_assertions) { "DEBUG: THESE FIGURES MEAN NOTHING" } else { "release" };
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load: Vec<_> = load.split(' ').take(3).collect();

@@ -1,5 +1,8 @@
 //! The node and the ingress with real processes, against the stand-in Kubernetes API.
 
+mod scaling;
+mod stores;
+
 use http::{StatusCode, header};
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod};
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -33,7 +36,7 @@ impl Machine {
         let node = Node::start(Settings {
             client: client.clone(),
             namespace: Some(NAMESPACE.into()),
-            images: BTreeMap::from([("shell".into(), "/bin/sh".into())]),
+            images: Images::new().with("shell", "/bin/sh"),
             kubeconfig: workdir.join("kubeconfig"),
             folder: workdir.join("node"),
         });
