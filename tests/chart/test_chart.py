@@ -230,6 +230,23 @@ def test_the_operators_service_finds_its_pods_and_no_other(name):
     assert [p["path"] for p in probes] == ["/livez", "/livez", "/readyz"]
 
 
+def test_the_network_policy_lets_through_what_the_operator_needs_and_nothing_else():
+    policy = only(rendered("full"), "NetworkPolicy")
+    pod = only(rendered("full"), "Deployment")["spec"]["template"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    inward, = policy["spec"]["ingress"]
+    assert [p["port"] for p in inward["ports"]] == [p["name"] for p in pod["spec"]["containers"][0]["ports"]]
+    test = only(rendered("full"), "Pod")["metadata"]["labels"]
+    assert any(peer.get("podSelector", {}).get("matchLabels", {"": ""}).items() <= test.items() for peer in inward["from"]), "helm test"
+    outward = [{p["port"] for p in rule["ports"]} for rule in policy["spec"]["egress"]]
+    assert outward == [{53}, {443, 6443}, {9090}, {9090}, {4318}]
+    api = next(o for o in made_by_the_operator() if o["kind"] == "Deployment")["spec"]["template"]
+    asked = policy["spec"]["egress"][2]
+    assert asked["to"][0]["podSelector"]["matchLabels"].items() <= api["metadata"]["labels"].items()
+    assert {p["port"] for p in asked["ports"]} <= {p["containerPort"] for p in api["spec"]["containers"][0]["ports"]}
+
+
 def test_a_digest_wins_over_a_tag():
     def image(name):
         return only(rendered(name), "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
