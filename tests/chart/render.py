@@ -90,7 +90,7 @@ def environment(source):
         if "env = " not in argument:
             continue
         text = " ".join(line.strip().removeprefix("///").strip() for line in doc.splitlines())
-        default = re.search(r'default_value(?:_t)? = (?:"([^"]*)"|\w+::(\w+)|(\w+)(?!\w*[(!]))', argument)
+        default = re.search(r'default_value(?:_t)? = (?:"([^"]*)"|\w+::(\w+)|([a-z0-9]\w*)(?!\w*[(!]))', argument)
         value = next((group for group in default.groups() if group), "").lower() if default else ""
         yield re.search(r'env = "(\w+)"', argument)[1], value, text
 
