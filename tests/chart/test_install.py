@@ -1,6 +1,6 @@
 """The chart and the manifests on a Kubernetes API: installed, upgraded, applied, refused, uninstalled.
 
-The API is the stand-in of tests/apiserver, which `cargo build --package apiserver` makes.
+The API is the stand-in of tests/apiserver; it and the operator are made by `cargo build --workspace --bins`.
 """
 
 import contextlib
@@ -61,8 +61,9 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path):
-    if not APISERVER.exists():
-        pytest.fail(f"{APISERVER} is not built: cargo build --package apiserver")
+    for program in (APISERVER, OPERATOR):
+        if not program.exists():
+            pytest.fail(f"{program} is not built: cargo build --workspace --bins")
     kubeconfig = tmp_path / "kubeconfig"
     server = subprocess.Popen([APISERVER, "--addr", "127.0.0.1:0", "--kubeconfig", kubeconfig], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for line in server.stdout:
