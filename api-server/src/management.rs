@@ -21,13 +21,21 @@ const LONGEST_WAIT: u64 = 30;
 pub fn router(app: App) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
-        // Started is who listens: what is still away is waited for by readiness, and a restart would not bring it.
-        .route("/startupz", get(async || "ok\n"))
+        .route("/startupz", get(started))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/internal/config", get(list_config))
         .route("/internal/config/{tenant}", get(await_config))
         .with_state(app)
+}
+
+/// Started when everything was tried once: PostgreSQL and Redis before there is a listener, the documents since. What is
+/// still away then is waited for by readiness, and a restart would not bring it.
+async fn started(State(app): State<App>) -> Response {
+    if app.tenants.is_complete() || app.health.was_tried() {
+        return (StatusCode::OK, "ok\n").into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "starting: the tenants' documents are looked for\n").into_response()
 }
 
 /// Ready when requests can be answered; the body names what is waited for.
@@ -40,7 +48,7 @@ async fn ready(State(app): State<App>) -> Response {
         waiting.push("tenants: no complete set of documents has been loaded yet".to_owned());
     }
     // Redis is not waited for: without it sessions are looked up in the database and limits follow their failureMode.
-    waiting.extend(app.health.standing().await.database);
+    waiting.extend(app.health.database_awaited().await);
     if waiting.is_empty() {
         return (StatusCode::OK, "ok\n").into_response();
     }

@@ -75,7 +75,7 @@ impl DependencyMetrics {
 
 impl Metrics {
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("tenantry_api");
+        let mut public = Registry::default();
         let mut metrics = Self {
             requests: Family::default(),
             latency: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 15))),
@@ -97,9 +97,12 @@ impl Metrics {
             public: Registry::default(),
             internal: Registry::default(),
         };
+        // The name that autoscalers read; it is not only this program's.
+        let http = public.sub_registry_with_prefix("tenantry_http");
+        http.register("requests_in_flight", "Requests being worked on", metrics.in_flight.clone());
+        let registry = public.sub_registry_with_prefix("tenantry_api");
         registry.register("requests", "Requests answered", metrics.requests.clone());
         registry.register_with_unit("request_duration", "Time to answer", Unit::Seconds, metrics.latency.clone());
-        registry.register("requests_in_flight", "Requests being worked on", metrics.in_flight.clone());
         registry.register("panics", "Requests that ended in a panic", metrics.panics.clone());
         registry.register("tenants", "Tenants known", metrics.tenants.clone());
         registry.register(
@@ -139,7 +142,7 @@ impl Metrics {
         let mut internal = Registry::with_prefix("tenantry_api");
         metrics.limits.register(&mut internal);
         metrics.payments.register(&mut internal);
-        (metrics.public, metrics.internal) = (registry, internal);
+        (metrics.public, metrics.internal) = (public, internal);
         metrics
     }
 

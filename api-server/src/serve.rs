@@ -1,17 +1,29 @@
 //! Start, readiness, drain.
 
-use std::{fs, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use axum::{Router, serve::ListenerExt};
+use axum::{Router, body::Body, extract::ConnectInfo};
 use contract::seal::SealingKey;
+use futures::{
+    FutureExt,
+    future::{Either, select},
+};
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinSet,
     time::{sleep, timeout},
 };
+use tower::ServiceExt;
 
 use crate::{
     app::{App, Foundation},
@@ -24,8 +36,12 @@ use crate::{
     tenancy::{cache::Cache, source_dir, source_kube},
 };
 
-/// Requests that are still worked on this long after the end of accepting are cut off.
-const LAST_REQUESTS: Duration = Duration::from_secs(25);
+/// Requests that are still worked on this long after the end of accepting are cut off: a payment provider may take a minute.
+const LAST_REQUESTS: Duration = Duration::from_secs(70);
+/// How long a connection that says nothing is kept after the end of accepting: its request may be on the way.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// Between two attempts to accept where the first failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A start does not wait longer for a database that is away: readiness does.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
@@ -119,18 +135,70 @@ async fn follow_tenants(app: &App, source: TenantSource) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves `router` until `stop` ends, then answers what is in flight.
+/// Serves `router` until `stop` ends, then answers what is in flight, and what is on its way: a connection that was taken
+/// has a moment to bring its request. axum's own server closes such a connection at once, and the caller cannot tell
+/// whether its request was worked on.
 async fn listen(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let listener = listener.tap_io(|stream| {
-        // An answer is one write: waiting to fill a packet only makes it late.
-        let _ = stream.set_nodelay(true);
+    let mut stop = pin!(stop);
+    let (finish, finishing) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let take = |accepted: std::io::Result<(TcpStream, SocketAddr)>, connections: &mut JoinSet<()>| {
+        if let Ok((stream, peer)) = accepted {
+            connections.spawn(converse(stream, peer, router.clone(), until(finishing.clone())));
+        }
+    };
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => {
+                if accepted.is_err() {
+                    // Out of file descriptors, mostly: some connection has to end first.
+                    sleep(ACCEPT_PAUSE).await;
+                }
+                take(accepted, &mut connections);
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    // Who is in the queue was let in by the kernel already.
+    while let Some(accepted) = listener.accept().now_or_never() {
+        take(accepted, &mut connections);
+    }
+    drop(listener);
+    let all_gone = async { while connections.join_next().await.is_some() {} };
+    if timeout(LAST_WORD, all_gone).await.is_err() {
+        finish.send_replace(true);
+        while connections.join_next().await.is_some() {}
+    }
+    Ok(())
+}
+
+/// One connection: HTTP/1.1 or HTTP/2, as the caller begins it. After `finish` it ends with the answer under way.
+async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, finish: impl Future<Output = ()>) {
+    // An answer is one write: waiting to fill a packet only makes it late.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request)
     });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop).await
+    let mut builder = Builder::new(TokioExecutor::new());
+    // For WebSockets over HTTP/2.
+    builder.http2().enable_connect_protocol();
+    let mut conversation = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let (ended, finish) = (conversation.as_mut(), pin!(finish));
+    match select(ended, finish).await {
+        // The caller hung up, or broke the protocol: nobody is left to tell.
+        Either::Left(_) => {}
+        Either::Right(((), _)) => {
+            conversation.as_mut().graceful_shutdown();
+            let _ = conversation.await;
+        }
+    }
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {
@@ -152,11 +220,64 @@ mod tests {
     use axum::routing::get;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
         sync::Semaphore,
     };
 
     use super::*;
+
+    /// Callers that keep their connections and never pause, as a proxy does; each goes on until it is refused.
+    async fn calls(client: reqwest::Client, address: SocketAddr, closing: Arc<Semaphore>) -> usize {
+        let mut answered = 0;
+        loop {
+            let url = format!("http://{address}/api/v1/auth/login");
+            let body = serde_json::json!({ "email": "nobody@acme.test", "password": "wrong" });
+            match client.post(url).header("host", "acme.test").json(&body).send().await {
+                Ok(answer) => {
+                    let closes = answer.headers().get("connection").is_some_and(|value| value == "close");
+                    assert_eq!(answer.bytes().await.unwrap().is_empty(), false);
+                    if closes {
+                        closing.add_permits(1);
+                    }
+                    answered += 1;
+                }
+                // Nobody was there to take it: it may be sent elsewhere.
+                Err(error) if error.is_connect() => return answered,
+                Err(error) => panic!("a request was taken and lost: {error:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_under_load_loses_no_request() {
+        const CALLERS: u32 = 4;
+        let world = crate::testing::TestApp::new().await;
+        for _ in 0..10 {
+            let app = world.replica();
+            app.serve(&app.tenant("acme"));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (stop, stopped) = watch::channel(false);
+            let serving = tokio::spawn(listen(listener, router::router(app.app.clone()), until(stopped)));
+            let closing = Arc::new(Semaphore::new(0));
+            let callers: Vec<_> = (0..CALLERS)
+                .map(|_| {
+                    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+                    tokio::spawn(calls(client, address, Arc::clone(&closing)))
+                })
+                .collect();
+            while app.app.metrics.in_flight.get() == 0 {
+                tokio::task::yield_now().await;
+            }
+            app.app.health.drain();
+            // Everybody was told that the connection is the last, and comes back on a new one as long as it is taken.
+            let _ = closing.acquire_many(CALLERS * 2).await.unwrap();
+            stop.send_replace(true);
+            serving.await.unwrap().unwrap();
+            for caller in callers {
+                assert!(caller.await.unwrap() > 0);
+            }
+        }
+    }
 
     #[tokio::test]
     async fn a_request_in_flight_is_answered_before_the_end() {

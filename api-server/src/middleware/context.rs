@@ -10,7 +10,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ pub async fn begin(State(app): State<App>, mut request: Request, next: Next) -> 
         request.uri().path().to_owned(),
         client_ip(&request, &app.http.trusted_proxies),
     );
-    let method = request.method().clone();
+    let (method, version) = (request.method().clone(), request.version());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     // Few fields: each is written out for every request, whether or not anything is logged within.
@@ -42,6 +42,11 @@ pub async fn begin(State(app): State<App>, mut request: Request, next: Next) -> 
 
     if let Ok(id) = HeaderValue::from_str(scope.request_id()) {
         response.headers_mut().insert(REQUEST_ID, id);
+    }
+    // While draining: the caller's next request goes to another replica, and no connection is left to be cut at the end.
+    // HTTP/2 has no such header; its connections are told when accepting ends, by a GOAWAY that loses nothing.
+    if version < Version::HTTP_2 && app.health.is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let (status, elapsed) = (response.status(), started.elapsed());
     app.metrics.answered(&method, route, status.as_u16(), elapsed.as_secs_f64());

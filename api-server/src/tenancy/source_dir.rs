@@ -19,6 +19,7 @@ pub async fn run(app: App, folder: PathBuf) {
         ticks.tick().await;
         let from = folder.clone();
         let read = spawn_blocking(move || read_folder(&from)).await.map_err(io::Error::other).and_then(|read| read);
+        app.health.tried();
         app.metrics.config_source_up.set(i64::from(read.is_ok()));
         match read {
             Ok(mut found) => {

@@ -32,6 +32,7 @@ pub async fn run(app: App, client: Client, namespace: &str, platform: &str, cach
             Ok(None) => return,
             Err(_) => {
                 start_from_cache(&app, &cache).await;
+                app.health.tried();
                 continue;
             }
         };
@@ -65,6 +66,7 @@ pub async fn run(app: App, client: Client, namespace: &str, platform: &str, cach
             Err(error) => {
                 tracing::warn!(%error, "the control plane does not answer, the last good documents go on");
                 start_from_cache(&app, &cache).await;
+                app.health.tried();
             }
         }
     }

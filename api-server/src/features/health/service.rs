@@ -24,6 +24,8 @@ pub struct Health {
     clock: Clock,
     metrics: DependencyMetrics,
     draining: Arc<AtomicBool>,
+    tried: Arc<AtomicBool>,
+    seen: Arc<AtomicBool>,
     last: Arc<Mutex<Option<(Timestamp, Standing)>>>,
 }
 
@@ -36,7 +38,16 @@ pub struct Standing {
 
 impl Health {
     pub fn new(db: Db, redis: Redis, clock: Clock, metrics: DependencyMetrics) -> Self {
-        Self { db, redis, clock, metrics, draining: Arc::default(), last: Arc::default() }
+        Self {
+            db,
+            redis,
+            clock,
+            metrics,
+            draining: Arc::default(),
+            tried: Arc::default(),
+            seen: Arc::default(),
+            last: Arc::default(),
+        }
     }
 
     /// Looks at all of them at once, or remembers the last look.
@@ -57,6 +68,28 @@ impl Health {
         self.metrics.seen("redis", standing.redis.is_none());
         *last = Some((now, standing.clone()));
         standing
+    }
+
+    /// Why the database cannot be served from; `None` once it was seen with the schema that this binary needs.
+    ///
+    /// It is not asked again after that: replicas share it, so to leave the Service would only exchange an honest 503
+    /// with `Retry-After` for a load balancer's, for all of them at once, and would make them all come back at once.
+    pub async fn database_awaited(&self) -> Option<String> {
+        if self.seen.load(Ordering::Relaxed) {
+            return None;
+        }
+        let database = self.standing().await.database;
+        self.seen.store(database.is_none(), Ordering::Relaxed);
+        database
+    }
+
+    /// Everything that a start looks for was tried once, with or without success.
+    pub fn tried(&self) {
+        self.tried.store(true, Ordering::Relaxed);
+    }
+
+    pub fn was_tried(&self) -> bool {
+        self.tried.load(Ordering::Relaxed)
     }
 
     /// From now on the process is not ready: it is about to stop.
