@@ -10,6 +10,8 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::infra::gate::is_away;
+
 /// An answer that is not a success.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -157,12 +159,10 @@ impl ApiError {
 /// A database that is away or overloaded is told apart from a query that went wrong.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
-                Self::unavailable("The database does not answer: try again", 1).with_cause(error)
-            }
-            other => Self::internal(other),
+        if is_away(&error) {
+            return Self::unavailable("The database does not answer: try again", 1).with_cause(error);
         }
+        Self::internal(error)
     }
 }
 

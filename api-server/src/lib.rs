@@ -24,6 +24,8 @@ pub mod management;
 pub mod metrics;
 pub mod middleware;
 pub mod openapi;
+#[cfg(test)]
+mod outages;
 pub mod reply;
 pub mod router;
 pub mod serve;

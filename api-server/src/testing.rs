@@ -79,6 +79,52 @@ impl TestApp {
         Self::with(Arc::clone(&self.database), self.redis_prefix.clone(), self.clock.clone(), &redis_url(), flags)
     }
 
+    /// A replica that reaches its stores through these addresses.
+    pub fn through(&self, postgres: SocketAddr, redis: SocketAddr) -> Self {
+        let mut url = url::Url::parse(&redis_url()).unwrap();
+        url.set_ip_host(redis.ip()).unwrap();
+        url.set_port(Some(redis.port())).unwrap();
+        let mut app =
+            Self::with(Arc::clone(&self.database), self.redis_prefix.clone(), self.clock.clone(), url.as_str(), &[]);
+        let options = self.database.options.clone().host(&postgres.ip().to_string()).port(postgres.port());
+        app.rebuild(Db::lazy(options, 4), url.as_str());
+        app
+    }
+
+    fn rebuild(&mut self, db: Db, redis_url: &str) {
+        self.app = App::new(Foundation {
+            http: self.app.http.clone(),
+            clock: self.clock.clock(),
+            db,
+            redis: Redis::lazy(redis_url, self.redis_prefix.clone()).unwrap(),
+            sealing_key: self.key.clone(),
+            metrics: Arc::new(Metrics::new()),
+            transport: Transport::new(Duration::from_millis(1)).unwrap(),
+        });
+        self.router = router::router(self.app.clone());
+    }
+
+    /// Where the database is.
+    pub fn database_address(&self) -> SocketAddr {
+        let (host, port) = (self.database.options.get_host(), self.database.options.get_port());
+        std::net::ToSocketAddrs::to_socket_addrs(&(host, port)).unwrap().next().unwrap()
+    }
+
+    /// Makes Redis forget everything of this platform that has `word` in its name.
+    pub async fn forget(&self, word: &str) {
+        let keys: Vec<String> =
+            self.app.redis.query(redis::cmd("KEYS").arg(format!("{}*{word}*", self.redis_prefix))).await.unwrap();
+        if !keys.is_empty() {
+            self.app.redis.query::<i64>(&redis::Cmd::del(keys)).await.unwrap();
+        }
+    }
+
+    /// Asks the management port.
+    pub async fn manage(&self, path: &str) -> StatusCode {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        crate::management::router(self.app.clone()).oneshot(request).await.unwrap().status()
+    }
+
     fn on(database: Arc<Database>, redis_prefix: String, clock: FakeClock) -> Self {
         Self::with(database, redis_prefix, clock, &redis_url(), &[])
     }

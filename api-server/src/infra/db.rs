@@ -4,7 +4,7 @@
 //! inside a [`TenantTx`], which has set it. So a query without its tenant does not compile, and one that forgets it in its
 //! `WHERE` still sees no other tenant's rows. The setting is local to the transaction: it cannot leak through the pool.
 
-use std::{str::FromStr, time::Duration};
+use std::{future::Future, pin::pin, str::FromStr, sync::Arc, time::Duration};
 
 use contract::TenantId;
 use sqlx::{
@@ -12,9 +12,16 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::timeout;
+
+use super::gate::Gate;
 
 /// Waiting longer for a connection than this helps nobody: the caller gets a 503 and may come again.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection that does not answer a greeting within this leads nowhere.
+const GREETING: Duration = Duration::from_millis(500);
+/// A transaction that takes longer than this beside a provider's call hangs.
+const WORK: Duration = Duration::from_secs(10);
 
 /// The migrations that this binary was built with.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -23,6 +30,7 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 #[derive(Clone)]
 pub struct Db {
     pool: PgPool,
+    gate: Arc<Gate>,
 }
 
 /// A transaction that belongs to one tenant. Dropped without [`TenantTx::commit`], it rolls back.
@@ -35,30 +43,59 @@ impl Db {
     /// A pool that connects when first asked, so that the process starts (and says on `/readyz` what it waits for) while
     /// the database is away.
     pub fn lazy(options: PgConnectOptions, max_connections: u32) -> Self {
+        let gate = Arc::new(Gate::new());
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(|conn, _| Box::pin(refuse_role_above_row_security(conn)))
+            // In place of the pool's own test, which would wait for a silent connection until the caller's time is up.
+            .test_before_acquire(false)
+            .before_acquire(|conn, _| Box::pin(greet(conn)))
+            // The pool waits for ever for what it takes back; while nothing is wrong, one test less.
+            .after_release({
+                let gate = Arc::clone(&gate);
+                move |conn, _| {
+                    let suspicious = gate.is_suspicious();
+                    Box::pin(async move { if suspicious { greet(conn).await } else { Ok(true) } })
+                }
+            })
             .connect_lazy_with(options);
-        Self { pool }
+        Self { pool, gate }
     }
 
     /// Begins a transaction for `tenant`.
     pub async fn begin(&self, tenant: TenantId) -> Result<TenantTx, sqlx::Error> {
         // Both statements in one round trip. The text is safe to compose: a UUID prints as hex digits and dashes.
         let begin = format!("BEGIN; SELECT set_config('app.tenant_id', '{}', true)", tenant.as_uuid());
-        let tx = self.pool.begin_with(AssertSqlSafe(begin)).await?;
+        let begun = bounded(ACQUIRE_TIMEOUT + GREETING, self.pool.begin_with(AssertSqlSafe(begin)));
+        let tx = self.gate.pass(begun).await?;
         Ok(TenantTx { tenant, tx })
+    }
+
+    /// Bounds work beside a provider's call, for which the request's own deadline is far away.
+    pub async fn within<T, E: From<sqlx::Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let mut work = pin!(work);
+        match timeout(WORK, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.distrust();
+                Err(sqlx::Error::PoolTimedOut.into())
+            }
+        }
+    }
+
+    /// Something took too long: connections that come back are tested before they are used again.
+    pub fn distrust(&self) {
+        self.gate.trouble();
     }
 
     /// Whether the database answers and has all of this binary's migrations; the message says what is missing.
     pub async fn check(&self) -> Result<(), DbNotReady> {
-        let mut conn = self.pool.acquire().await?;
+        let mut conn = self.gate.pass(self.pool.acquire()).await?;
         let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-        let applied: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM public._sqlx_migrations WHERE success")
-            .fetch_one(&mut *conn)
-            .await
-            .or_else(|error| match error {
+        let newest = sqlx::query_scalar("SELECT max(version) FROM public._sqlx_migrations WHERE success");
+        let applied: Option<i64> =
+            bounded(ACQUIRE_TIMEOUT, newest.fetch_one(&mut *conn)).await.or_else(|error| match error {
                 sqlx::Error::Database(e) if e.code().as_deref() == Some(UNDEFINED_TABLE) => Ok(None),
                 other => Err(other),
             })?;
@@ -110,6 +147,15 @@ pub enum DbNotReady {
     Unavailable(#[from] sqlx::Error),
     #[error("PostgreSQL has migration {applied} of {wanted}: run `tenantry-api migrate`")]
     Migrations { applied: i64, wanted: i64 },
+}
+
+/// Whether somebody is at the other end. An error closes the connection without a word.
+async fn greet(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    bounded(GREETING, conn.ping()).await.map(|()| true)
+}
+
+async fn bounded<T>(longest: Duration, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    timeout(longest, answer).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// Row-level security does not bind a superuser or a role with BYPASSRLS: no connection of such a role may enter the pool.

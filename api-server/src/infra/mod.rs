@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod db;
+pub mod gate;
 pub mod redis;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ mod settle;
 mod webhooks;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::{
     http::router,

@@ -113,7 +113,7 @@ impl Payments {
         claimant: Option<&Claimant>,
         show: Show,
     ) -> Result<Created, PaymentsError> {
-        let payment = match self.begin(tenant, user, wish, claimant).await? {
+        let payment = match self.db.within(self.begin(tenant, user, wish, claimant)).await? {
             Begun::Answered(Stored { status, body }) => {
                 return Ok(Created { id: None, status, body: RawValue::from_string(body)?, replayed: true });
             }
@@ -127,9 +127,9 @@ impl Payments {
             });
         }
         match self.open(tenant, &payment).await {
-            Ok(checkout) => self.opened(tenant, payment.id, checkout, claimant, show).await,
+            Ok(checkout) => self.db.within(self.opened(tenant, payment.id, checkout, claimant, show)).await,
             Err(error) => {
-                self.not_opened(tenant, payment.id, &error, claimant).await?;
+                self.db.within(self.not_opened(tenant, payment.id, &error, claimant)).await?;
                 Err(error)
             }
         }
@@ -278,13 +278,23 @@ impl Payments {
         user: &CurrentUser,
         id: Uuid,
     ) -> Result<Payment, PaymentsError> {
-        let payment = self.get(tenant, user, id).await?;
+        let payment = self.db.within(self.get(tenant, user, id)).await?;
         if payment.user != user.id && !user.may("payments", "update") {
             return Err(PaymentsError::NotFound);
         }
         allowed(payment.status, Status::Cancelled)?;
         let checkout = self.close(tenant, &payment).await?;
+        self.db.within(self.closed(tenant, user, id, checkout)).await
+    }
 
+    /// Notes what the page became.
+    async fn closed(
+        &self,
+        tenant: &TenantSnapshot,
+        user: &CurrentUser,
+        id: Uuid,
+        checkout: Checkout,
+    ) -> Result<Payment, PaymentsError> {
         let mut tx = self.db.begin(tenant.id).await?;
         let mut payment = repo::lock(&mut tx, id).await?.ok_or(PaymentsError::NotFound)?;
         let (provider, _) = provider_of(tenant, &payment)?;

@@ -2,7 +2,7 @@
 
 mod limits;
 mod repeats;
-mod stripe;
+pub mod stripe;
 mod webhooks;
 
 use contract::{
@@ -26,7 +26,7 @@ struct Shop {
     customer: String,
 }
 
-const SIGNING_SECRET: &str = "whsec_acme_2";
+pub const SIGNING_SECRET: &str = "whsec_acme_2";
 
 impl Shop {
     async fn open() -> Self {
@@ -89,11 +89,11 @@ fn hundred() -> Value {
     json!({ "amount": 100.00, "currency": "USD", "description": "Payment for invoice #123", "type": "payment" })
 }
 
-fn event_body(id: &str, kind: &str, session: &Value) -> String {
+pub fn event_body(id: &str, kind: &str, session: &Value) -> String {
     json!({ "id": id, "object": "event", "type": kind, "livemode": false, "data": { "object": session } }).to_string()
 }
 
-fn with_stripe(app: &TestApp, tenant: &str, url: &str, signing_secrets: &[&str]) -> TenantConfig {
+pub fn with_stripe(app: &TestApp, tenant: &str, url: &str, signing_secrets: &[&str]) -> TenantConfig {
     let mut tenant = app.tenant(tenant);
     let seal = |credential: &str, secret: &str| {
         app.key.seal(tenant.id, &Provider::seal_field("stripe", credential), &Secret::new(secret)).unwrap()
