@@ -36,6 +36,20 @@ async fn apply_creates_then_changes_and_records_what_was_said() {
 }
 
 #[tokio::test]
+async fn what_defaults_put_into_a_struct_goes_with_it() {
+    let world = World::with_widgets().await;
+    let (_, made) = world.apply(&a(), "me", widget("a", json!({ "color": "red", "box": { "size": 1 } }))).await;
+    assert_eq!(made["spec"]["box"], json!({ "size": 1, "paper": "plain" }));
+    let (_, after) = world.apply(&a(), "me", widget("a", json!({ "color": "red" }))).await;
+    assert!(after["spec"].get("box").is_none(), "{after}");
+    // What somebody else says of it stays.
+    world.apply(&a(), "me", widget("a", json!({ "color": "red", "box": { "size": 1 } }))).await;
+    world.apply(&a(), "other&force=true", widget("a", json!({ "color": "red", "box": { "paper": "gold" } }))).await;
+    let (_, after) = world.apply(&a(), "me", widget("a", json!({ "color": "red" }))).await;
+    assert_eq!(after["spec"]["box"], json!({ "paper": "gold" }));
+}
+
+#[tokio::test]
 async fn what_another_manager_holds_conflicts_until_it_is_forced() {
     let world = World::with_widgets().await;
     world.apply(&a(), "one", widget("a", json!({ "color": "red", "note": "x" }))).await;

@@ -55,14 +55,16 @@ pub fn apply(kind: &Kind, live: Option<&Value>, config: &Value, manager: &Manage
     }
     // What this manager no longer says, and nobody else says, goes. An item goes whole before its
     // fields could go one by one: without its key it would not be found any more.
+    let others = || owned.iter().filter(|entry| ownership::of(std::slice::from_ref(*entry), manager).is_none());
     for path in previous.0.difference(&set.0) {
-        let held = |entry: &ownership::Owned| {
-            entry.fields.0.range(path.clone()..).next().is_some_and(|next| next.starts_with(path))
-        };
-        let others = owned.iter().filter(|entry| ownership::of(std::slice::from_ref(*entry), manager).is_none());
-        let still_mine = set.0.range(path.clone()..).next().is_some_and(|next| next.starts_with(path));
-        if !still_mine && !others.into_iter().any(held) {
-            fields::remove(Some(schema), &mut merged, path);
+        // With the outermost struct on the way of which nobody says anything any more goes what defaults put into it.
+        let gone = (1..=path.len()).filter_map(|depth| path.get(..depth)).find(|part| {
+            let named = part.len() == path.len() || matches!(part.last(), Some(fields::Step::Field(_)));
+            let said = |set: &FieldSet| set.0.range(part.to_vec()..).next().is_some_and(|next| next.starts_with(part));
+            named && !said(&set) && !others().any(|entry| said(&entry.fields))
+        });
+        if let Some(part) = gone {
+            fields::remove(Some(schema), &mut merged, &part.to_vec());
         }
     }
     ownership::set(&mut owned, manager, set, false);
