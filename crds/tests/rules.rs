@@ -272,6 +272,12 @@ fn autoscaling_has_a_range_and_a_target() {
     platform()
         .accepts(json!({ "autoscaling": { "maxReplicas": 2, "targetCPUUtilizationPercentage": 70 } }))
         .accepts(json!({ "autoscaling": { "minReplicas": 1, "maxReplicas": 9, "targetRequestsInFlightPerPod": 50 } }))
+        .accepts(json!({ "autoscaling": { "engine": "Keda", "maxReplicas": 9, "targetRequestsInFlightPerPod": 50,
+            "prometheus": { "address": "http://prometheus:9090" } } }))
+        .refuses(
+            json!({ "autoscaling": { "engine": "Keda", "maxReplicas": 9, "targetRequestsInFlightPerPod": 50 } }),
+            "autoscaling.targetRequestsInFlightPerPod with engine Keda needs autoscaling.prometheus.address",
+        )
         .refuses(
             json!({ "autoscaling": { "minReplicas": 4, "maxReplicas": 3, "targetCPUUtilizationPercentage": 70 } }),
             "autoscaling.minReplicas must not be greater than autoscaling.maxReplicas",

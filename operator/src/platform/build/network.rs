@@ -16,7 +16,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
-use super::{super::dereference::Dereferenced, meta, selector};
+use super::{super::dereference::Dereferenced, color_selector, meta, selector};
 
 /// Port of the Service.
 pub const SERVICE_PORT: i32 = 80;
@@ -39,7 +39,10 @@ pub fn service(found: &Dereferenced, name: String, selector: BTreeMap<String, St
     }
 }
 
+/// Of the active colour: pods of the other one are not missed, and while they do not come up they would use up the budget.
 pub fn disruption_budget(found: &Dereferenced) -> PodDisruptionBudget {
+    let active = found.observed.selected();
+    let pods = active.map_or_else(|| selector(&found.name), |color| color_selector(&found.name, color));
     PodDisruptionBudget {
         metadata: meta(found, names::api(&found.name)),
         spec: Some(PodDisruptionBudgetSpec {
@@ -47,7 +50,7 @@ pub fn disruption_budget(found: &Dereferenced) -> PodDisruptionBudget {
             max_unavailable: Some(IntOrString::String("10%".into())),
             // A pod that does not run anyway must not keep a node from being drained.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
-            selector: Some(LabelSelector { match_labels: Some(selector(&found.name)), ..LabelSelector::default() }),
+            selector: Some(LabelSelector { match_labels: Some(pods), ..LabelSelector::default() }),
             ..PodDisruptionBudgetSpec::default()
         }),
         ..PodDisruptionBudget::default()

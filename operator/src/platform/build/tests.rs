@@ -43,6 +43,14 @@ fn how_it_is_reached() {
 }
 
 #[test]
+fn the_budget_is_about_the_pods_that_take_requests() {
+    let mut found = found(EXTERNAL);
+    found.observed.service = Some(active_service(&found, Some(Color::Green)).0);
+    let pods = network::disruption_budget(&found).spec.unwrap().selector.unwrap().match_labels.unwrap();
+    assert_eq!(pods[contract::names::LABEL_COLOR], "green");
+}
+
+#[test]
 fn how_it_is_scaled_and_measured() {
     let scaled = |engine: &str| {
         format!(
