@@ -56,7 +56,8 @@ async fn ready(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    // Measured only when asked.
+    // Measured only when asked: the look at the stores sets what the metrics say of them.
+    app.health.standing().await;
     app.metrics.db_connections.set(app.db.connections().into());
     openmetrics(app.metrics.encode())
 }

@@ -58,7 +58,7 @@ struct RouteLabels {
     route: String,
 }
 
-/// `tenantry_api_dependency_up{dependency}`: what readiness saw last, so reading it waits for nobody.
+/// `tenantry_api_dependency_up{dependency}`: what the last look at the stores saw. A scrape of the management port looks.
 #[derive(Clone, Debug, Default)]
 pub struct DependencyMetrics(Family<DependencyLabels, Gauge>);
 
