@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
-# Two images from one build, each one static binary and nothing else, and the static plugin of kubectl as a file:
+# Three images from one build, each one static binary and nothing else:
 #   docker build --target operator --tag ghcr.io/tenantry/tenantry-operator:0.2.0 .
 #   docker build --target api --tag ghcr.io/tenantry/tenantry-api:0.2.0 .
-#   docker build --target plugin --output . .
+#   docker build --target kubectl --output type=local,dest=. .    # kubectl-tenantry, as a file to put into the PATH
 # Say which commit it is with --build-arg REVISION=$(git rev-parse HEAD). The same sources, REVISION and SOURCE_DATE_EPOCH give the same
 # binaries; SECURITY.md says how that is checked, and how a release is signed.
 
@@ -25,12 +25,9 @@ ENV SQLX_OFFLINE=true \
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package operator --package api-server --package kubectl-tenantry \
-      --bin tenantry-operator --bin tenantry-api --bin kubectl-tenantry \
+        --bin tenantry-operator --bin tenantry-api --bin kubectl-tenantry \
     && mkdir /out \
     && cp target/release/tenantry-operator target/release/tenantry-api target/release/kubectl-tenantry /out/
-
-FROM scratch AS plugin
-COPY --from=build /out/kubectl-tenantry /kubectl-tenantry
 
 # What the images share: the roots that TLS trusts, and a user that is nobody.
 FROM scratch AS base
@@ -60,3 +57,9 @@ COPY --from=build /out/tenantry-api /tenantry-api
 EXPOSE 8080 9090
 ENTRYPOINT ["/tenantry-api"]
 CMD ["serve"]
+
+FROM base AS kubectl
+LABEL org.opencontainers.image.title="kubectl-tenantry" \
+      org.opencontainers.image.description="kubectl tenantry: status, explain, plan and rollouts"
+COPY --from=build /out/kubectl-tenantry /kubectl-tenantry
+ENTRYPOINT ["/kubectl-tenantry"]

@@ -8,8 +8,7 @@ import pytest
 
 from support import ROOT, kustomize, only, rendered
 
-TARGETS = {"operator": "tenantry-operator", "api": "tenantry-api"}
-PLUGIN = "kubectl-tenantry"
+TARGETS = {"operator": "tenantry-operator", "api": "tenantry-api", "kubectl": "kubectl-tenantry"}
 
 
 def instructions():
@@ -60,7 +59,7 @@ def test_cargo_builds_the_binaries_of_packages_that_have_them():
     assert "--locked" in words and "--release" in words
     bins = {bin["name"] for package in packages().values() for bin in package.get("bin", [])}
     assert {words[i + 1] for i, word in enumerate(words) if word == "--package"} <= set(packages())
-    assert {words[i + 1] for i, word in enumerate(words) if word == "--bin"} == {*TARGETS.values(), PLUGIN} <= bins
+    assert {words[i + 1] for i, word in enumerate(words) if word == "--bin"} == set(TARGETS.values()) <= bins
 
 
 def test_the_lock_file_and_the_queries_come_along():
@@ -118,11 +117,6 @@ def test_the_images_are_of_the_version_of_the_workspace():
     assert set(re.findall(r"--tag \S+:(\S+)", (ROOT / "Dockerfile").read_text())) == {version}
     for path in ("manifests/overlays/production/kustomization.yaml", "manifests/dev/platform.yaml"):
         assert set(re.findall(r"(?:newTag|tag): ([\d.]+)", (ROOT / path).read_text())) == {version}, path
-
-
-def test_the_plugin_of_kubectl_comes_out_as_a_file():
-    base, own = stages()["plugin"]
-    assert base == "scratch" and own == [("COPY", f"--from=build /out/{PLUGIN} /{PLUGIN}")]
 
 
 @pytest.mark.parametrize(("stage", "binary"), TARGETS.items())
