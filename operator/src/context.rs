@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use kube::Client;
 
 use crate::{
-    cli::Settings, clock::Clock, events::Events, kube_ext::Installed, metrics::Metrics, replicas::Replicas,
-    statuses::Statuses, stores::Stores, tenant::outcome::Outcomes,
+    cli::Settings, clock::Clock, events::Events, kube_ext::Installed, metrics::Metrics,
+    platform::rollout::prometheus::Prometheus, replicas::Replicas, statuses::Statuses, stores::Stores,
+    tenant::outcome::Outcomes,
 };
 
 /// The outside world, as the reconcilers see it. Cheap to clone handles behind one `Arc<Ctx>`.
@@ -24,6 +25,8 @@ pub struct Ctx {
     pub installed: Installed,
     /// The API's pods, asked which configuration they serve.
     pub replicas: Replicas,
+    /// Asked about a release that is tried.
+    pub prometheus: Prometheus,
     /// What each Tenant's reconcile made of the objects around it.
     pub outcomes: Outcomes,
     pub platform_statuses: Statuses<Platform>,

@@ -20,7 +20,10 @@ mod fixtures;
 
 use std::{sync::Arc, time::Duration};
 
-use crds::{Platform, conditions::READY};
+use crds::{
+    Platform,
+    conditions::{DEGRADED, PROGRESSING, READY, reasons},
+};
 use kube::{ResourceExt, runtime::controller::Action};
 
 use self::{dereference::dereference, validate::validate};
@@ -37,17 +40,37 @@ pub async fn reconcile(platform: Arc<Platform>, ctx: Arc<Ctx>) -> Result<Action,
     let before = ctx.platform_statuses.of(&platform);
     let found = dereference(&ctx, platform.clone()).await?;
     let validated = validate(&found, &ctx.settings.api_image);
-    let applied = Box::pin(apply::apply(&ctx, &found, &validated)).await?;
-    let (status, conditions) = status::status(&found, &before, &validated, &applied, ctx.now());
+    let workload = Box::pin(apply::surroundings(&ctx, &found, &validated)).await?;
+    let decided = Box::pin(rollout::look(&ctx, &found, &validated, workload.as_ref(), &before)).await?;
+    let (status, conditions) = status::status(&found, &before, &validated, &decided, ctx.now());
+    // Before anything is done: what was decided must survive a crash.
     ctx.platform_statuses.write(&ctx.client, &platform, &status).await?;
     tell(&ctx, &platform, &conditions);
-    Ok(Action::requeue(RESYNC))
+    if let Some(told) = &decided.decision.told {
+        answer(&ctx, &platform, told);
+    }
+    Box::pin(rollout::carry_out::carry_out(&ctx, &found, workload.as_ref(), &decided)).await?;
+    Ok(Action::requeue(decided.decision.look_again.map_or(RESYNC, |wait| wait.min(RESYNC))))
+}
+
+/// What became of a command of a person.
+fn answer(ctx: &Ctx, platform: &Platform, told: &rollout::machine::Told) {
+    if told.refused {
+        ctx.events.warning(platform, reasons::COMMAND_REFUSED, "Rollout", told.message.as_str());
+    } else {
+        ctx.events.normal(platform, reasons::COMMAND, "Rollout", told.message.as_str());
+    }
 }
 
 /// Events for what changed, except the roll-up, whose reason is always another condition's.
 fn tell(ctx: &Ctx, platform: &Platform, conditions: &Conditions<'_>) {
+    let degraded = conditions.get(DEGRADED).map(|condition| condition.reason.clone());
     for transition in conditions.transitions().filter(|transition| transition.after.type_ != READY) {
         let after = transition.after;
+        // Said once, as a warning.
+        if after.type_ == PROGRESSING && degraded.as_ref() == Some(&after.reason) {
+            continue;
+        }
         if status::is_bad(after) {
             ctx.events.warning(platform, &after.reason, "Reconcile", after.message.as_str());
         } else if transition.before.is_some_and(|before| before.reason != after.reason) {

@@ -3,7 +3,7 @@
 //! A question is a long poll: a replica answers the moment it has loaded (or refused) the revision, so a status follows
 //! a change within milliseconds, and a replica that does not answer costs at most the wait.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use contract::{
     Revision,
@@ -52,6 +52,17 @@ struct Answer {
     rejected: Option<Refusal>,
 }
 
+/// What a replica says about all tenants.
+#[derive(Debug, Deserialize)]
+struct Held {
+    tenants: BTreeMap<String, Served>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Served {
+    revision: String,
+}
+
 #[derive(Debug, Deserialize)]
 struct Refusal {
     revision: String,
@@ -97,6 +108,14 @@ impl Replicas {
             }
         }
         loaded
+    }
+
+    /// The revision of every tenant that the replica at this address serves; `None` when it does not say.
+    pub async fn held(&self, address: &str) -> Option<BTreeMap<String, String>> {
+        let _permit = self.permits.acquire().await;
+        let sent = self.http.get(format!("http://{address}/internal/config")).timeout(GRACE).send().await;
+        let held: Held = sent.ok()?.error_for_status().ok()?.json().await.ok()?;
+        Some(held.tenants.into_iter().map(|(tenant, served)| (tenant, served.revision)).collect())
     }
 
     /// `None`: the replica does not know the tenant (yet).

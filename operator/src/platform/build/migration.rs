@@ -52,6 +52,8 @@ pub fn job(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Sourc
         env: Some(env),
         volume_mounts: Some(workload::database_mounts(postgres)).filter(|mounts| !mounts.is_empty()),
         security_context: Some(workload::container_security()),
+        // Why it failed reaches the Platform's status.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..Container::default()
     };
     let pod = PodSpec {

@@ -1,22 +1,22 @@
-//! What is said about a Platform: pure, from what was found and what was applied.
+//! What is said about a Platform: pure, from what was found and what was decided.
 
 use contract::names;
 use crds::{
     PlatformStatus,
     conditions::{AVAILABLE, DEGRADED, PAUSED, POSTGRES_READY, PROGRESSING, READY, REDIS_READY, ROUTED, of, reasons},
-    platform::Color,
+    platform::{Color, InsteadReason, RolloutPhase, RolloutStatus, RolloutStrategy},
 };
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::apps::v1::{Deployment, DeploymentStatus},
-    apimachinery::pkg::apis::meta::v1::Condition,
-};
+use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::Condition};
 
 use super::{
-    apply::{Applied, Migration},
     build::{color_selector, selector},
     dereference::Dereferenced,
-    rollout::observed::release,
+    rollout::{
+        Decided,
+        machine::{Migration, Step},
+        observed::release,
+    },
     routing,
     validate::{Problem, Source, ValidatedPlatform},
 };
@@ -26,33 +26,34 @@ pub fn status<'a>(
     found: &Dereferenced,
     before: &'a PlatformStatus,
     validated: &ValidatedPlatform,
-    applied: &Applied,
+    decided: &Decided,
     now: Timestamp,
 ) -> (PlatformStatus, Conditions<'a>) {
     let generation = found.platform.metadata.generation;
     let mut conditions = Conditions::new(of::PLATFORM, &before.conditions, generation, now);
-    let workload = Pods::of(applied.deployment.as_ref());
+    let record = &decided.decision.record;
+    let serving = found.observed.serving();
+    let workload = Pods::of(serving, decided);
 
     dependency(&mut conditions, POSTGRES_READY, &validated.postgres);
     dependency(&mut conditions, REDIS_READY, &validated.redis);
     paused(&mut conditions, found.platform.spec.paused);
     available(&mut conditions, &workload);
-    progressing(&mut conditions, found, applied, &workload);
+    progressing(&mut conditions, found, decided, &workload);
     let (state, reason, message) = routing::routed(found, validated);
     conditions.set(ROUTED, state, reason, message);
-    degraded(&mut conditions, validated);
+    degraded(&mut conditions, validated, decided);
     ready(&mut conditions, found.platform.spec.paused);
 
-    let PlatformStatus { preview_revision, stable_revision, rollout, .. } = before.clone();
     let status = PlatformStatus {
         observed_generation: generation,
-        active_color: applied.active,
-        active_revision: applied.deployment.as_ref().and_then(release).map(str::to_owned),
-        preview_revision,
-        stable_revision,
-        rollout,
+        active_color: record.active,
+        active_revision: serving.and_then(release).map(str::to_owned),
+        preview_revision: record.preview.clone(),
+        stable_revision: record.stable.clone(),
+        rollout: Some(record.rollout.clone()),
         replicas: workload.replicas,
-        selector: Some(labels(&found.name, applied.active)),
+        selector: Some(labels(&found.name, record.active)),
         tenants: u32::try_from(found.tenants.len()).unwrap_or(u32::MAX),
         url: Some(url(found, validated)),
         conditions: conditions.clone().into_vec(),
@@ -67,44 +68,50 @@ pub fn is_bad(condition: &Condition) -> bool {
         DEGRADED => condition.status == "True",
         PROGRESSING => matches!(
             condition.reason.as_str(),
-            reasons::MIGRATION_FAILED | reasons::PROGRESS_DEADLINE_EXCEEDED | reasons::SECRET_INVALID
+            reasons::MIGRATION_FAILED
+                | reasons::PROGRESS_DEADLINE_EXCEEDED
+                | reasons::SECRET_INVALID
+                | reasons::ROLLED_BACK
         ),
         _ => condition.status == "False",
     }
 }
 
-/// The numbers of the Deployment that the verdicts need.
+/// The numbers of the Deployment that takes the requests.
 struct Pods {
     wanted: u32,
     replicas: u32,
     updated: u32,
     available: u32,
-    /// Whether the numbers are about the template that was applied last.
+    /// Whether the numbers are about what is wanted of it now.
     current: bool,
-    stalled: Option<String>,
 }
 
 impl Pods {
-    fn of(deployment: Option<&Deployment>) -> Self {
+    fn of(deployment: Option<&Deployment>, decided: &Decided) -> Self {
         let number = |n: Option<i32>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         let spec = deployment.and_then(|deployment| deployment.spec.as_ref());
         let status = deployment.and_then(|deployment| deployment.status.clone()).unwrap_or_default();
-        let DeploymentStatus {
-            replicas, updated_replicas, available_replicas, observed_generation, conditions, ..
-        } = status;
         let generation = deployment.and_then(|deployment| deployment.metadata.generation);
+        let runs = spec.map_or(0, |spec| number(spec.replicas.or(Some(1))));
+        let active = decided.decision.record.active;
+        let next = decided.decision.steps.iter().find_map(|step| match step {
+            Step::Run { color, release, replicas } if Some(*color) == active => Some((release.as_str(), *replicas)),
+            _ => None,
+        });
+        let as_wanted =
+            next.is_none_or(|next| Some(next) == deployment.and_then(release).map(|release| (release, runs)));
         Self {
-            wanted: spec.map_or(0, |spec| number(spec.replicas.or(Some(1)))),
-            replicas: number(replicas),
-            updated: number(updated_replicas),
-            available: number(available_replicas),
-            current: deployment.is_some() && observed_generation >= generation,
-            stalled: conditions
-                .into_iter()
-                .flatten()
-                .find(|c| c.type_ == "Progressing" && c.reason.as_deref() == Some("ProgressDeadlineExceeded"))
-                .map(|c| c.message.unwrap_or_default()),
+            wanted: next.map_or(runs, |(_, replicas)| replicas),
+            replicas: number(status.replicas),
+            updated: number(status.updated_replicas),
+            available: number(status.available_replicas),
+            current: deployment.is_some() && status.observed_generation >= generation && as_wanted,
         }
+    }
+
+    fn complete(&self) -> bool {
+        self.current && self.updated >= self.wanted && self.replicas <= self.updated && self.available >= self.wanted
     }
 }
 
@@ -138,13 +145,31 @@ fn available(conditions: &mut Conditions<'_>, pods: &Pods) {
     }
 }
 
-fn progressing(conditions: &mut Conditions<'_>, found: &Dereferenced, applied: &Applied, pods: &Pods) {
-    let namespace = &found.namespace;
-    let (state, reason, message) = match &applied.migration {
-        Migration::Running { job } => {
-            (State::True, reasons::MIGRATING, format!("Job {job} brings the database to the image's schema"))
+fn progressing(conditions: &mut Conditions<'_>, found: &Dereferenced, decided: &Decided, pods: &Pods) {
+    let (namespace, record) = (&found.namespace, &decided.decision.record);
+    let RolloutStatus { phase, message, .. } = &record.rollout;
+    let counts = format!("{} of {} replicas are up to date, {} available", pods.updated, pods.wanted, pods.available);
+    // Pod by pod in the colour that takes the requests, or beside it.
+    let in_place = record.preview.is_none() || found.platform.spec.rollout.strategy == RolloutStrategy::RollingUpdate;
+    let (state, reason, message) = match (&decided.input.migration, phase) {
+        _ if found.platform.spec.paused && *phase == RolloutPhase::Idle => {
+            (State::False, reasons::PAUSED, "changes are held by spec.paused".to_owned())
         }
-        Migration::Failed { job, message } => (
+        _ if found.platform.spec.paused => {
+            (State::False, reasons::PAUSED, format!("held by spec.paused while {}: {message}", phase.as_str()))
+        }
+        _ if decided.input.declared.is_none() => {
+            (State::Unknown, reasons::RECONCILING, "waiting for PostgreSQL, Redis and the sealing key".into())
+        }
+        _ if decided.decision.stuck.is_some() => {
+            let why = decided.decision.stuck.as_deref().unwrap_or_default();
+            (
+                State::False,
+                reasons::PROGRESS_DEADLINE_EXCEEDED,
+                format!("{why}; nothing is there to go back to: change the spec"),
+            )
+        }
+        (Migration::Failed { job, message }, RolloutPhase::Migrating) => (
             State::False,
             reasons::MIGRATION_FAILED,
             format!(
@@ -152,47 +177,47 @@ fn progressing(conditions: &mut Conditions<'_>, found: &Dereferenced, applied: &
                  job/{job}`, cure it, then `kubectl delete -n {namespace} job/{job}` to have it run again",
             ),
         ),
-        Migration::NotStarted if found.platform.spec.paused => {
-            (State::False, reasons::PAUSED, "changes are held by spec.paused".into())
+        (_, RolloutPhase::Migrating) => (State::True, reasons::MIGRATING, message.clone()),
+        (_, RolloutPhase::Starting) if in_place => (State::True, reasons::ROLLING_OUT, counts),
+        (_, RolloutPhase::Starting) => (State::True, reasons::STARTING, message.clone()),
+        (_, RolloutPhase::Analyzing) => (State::True, reasons::ANALYZING, message.clone()),
+        (_, RolloutPhase::AwaitingPromotion) => (State::True, reasons::AWAITING_PROMOTION, message.clone()),
+        (_, RolloutPhase::Promoting) => (State::True, reasons::PROMOTING, message.clone()),
+        (_, _) if !pods.complete() => (State::True, reasons::ROLLING_OUT, counts),
+        (_, RolloutPhase::Promoted) => (State::True, reasons::PROMOTED, message.clone()),
+        (_, RolloutPhase::Aborted) => (State::False, reasons::ABORTED, message.clone()),
+        (_, RolloutPhase::RolledBack) => (State::False, reasons::ROLLED_BACK, message.clone()),
+        (_, RolloutPhase::Undone) => (State::False, reasons::UNDONE, message.clone()),
+        (_, RolloutPhase::Idle) => {
+            (State::False, reasons::ROLLED_OUT, format!("{} of {} replicas are up to date", pods.updated, pods.wanted))
         }
-        Migration::NotStarted => {
-            (State::Unknown, reasons::RECONCILING, "waiting for PostgreSQL, Redis and the sealing key".into())
-        }
-        Migration::Done => match &pods.stalled {
-            Some(message) => (State::False, reasons::PROGRESS_DEADLINE_EXCEEDED, message.clone()),
-            None if pods.current
-                && pods.updated >= pods.wanted
-                && pods.replicas <= pods.updated
-                && pods.available >= pods.wanted =>
-            {
-                (
-                    State::False,
-                    reasons::ROLLED_OUT,
-                    format!("{} of {} replicas are up to date", pods.updated, pods.wanted),
-                )
-            }
-            None => (
-                State::True,
-                reasons::ROLLING_OUT,
-                format!("{} of {} replicas are up to date, {} available", pods.updated, pods.wanted, pods.available),
-            ),
-        },
     };
     conditions.set(PROGRESSING, state, reason, message);
 }
 
-fn degraded(conditions: &mut Conditions<'_>, validated: &ValidatedPlatform) {
+fn degraded(conditions: &mut Conditions<'_>, validated: &ValidatedPlatform, decided: &Decided) {
     if let Err(Problem { reason, message }) = &validated.sealing_key {
         conditions.set(DEGRADED, State::True, reason, message.as_str());
+    } else if let Some(instead) = &decided.decision.record.rollout.instead {
+        let reason = match instead.reason {
+            InsteadReason::Aborted => reasons::ABORTED,
+            InsteadReason::RolledBack => reasons::ROLLED_BACK,
+            InsteadReason::Undone => reasons::UNDONE,
+        };
+        let message = format!(
+            "{}; release {} runs instead of the declared {}: change the spec, or annotate tenantry.dev/rollout=retry",
+            instead.message, instead.revision, instead.declared_revision,
+        );
+        conditions.set(DEGRADED, State::True, reason, message);
     } else if let [first, ..] = validated.wants.as_slice() {
         let messages = validated.wants.iter().map(|want| want.message.as_str());
         let not_yet = validated.not_carried_out.iter().copied();
         conditions.set(DEGRADED, State::True, first.reason, messages.chain(not_yet).collect::<Vec<_>>().join("; "));
-    } else if validated.not_carried_out.is_empty() {
-        conditions.set(DEGRADED, State::False, reasons::AS_DECLARED, "");
-    } else {
+    } else if !validated.not_carried_out.is_empty() {
         let message = format!("not carried out by this version: {}", validated.not_carried_out.join("; "));
-        conditions.set(DEGRADED, State::True, "NotSupported", message);
+        conditions.set(DEGRADED, State::True, reasons::NOT_SUPPORTED, message);
+    } else {
+        conditions.set(DEGRADED, State::False, reasons::AS_DECLARED, "");
     }
 }
 
@@ -200,9 +225,16 @@ fn degraded(conditions: &mut Conditions<'_>, validated: &ValidatedPlatform) {
 fn ready(conditions: &mut Conditions<'_>, paused: bool) {
     let held = |type_: &str| conditions.get(type_).filter(|condition| condition.status != "True");
     let progress = conditions.get(PROGRESSING).filter(|condition| {
-        condition.reason != reasons::ROLLED_OUT && !(paused && condition.reason == reasons::PAUSED)
+        !matches!(condition.reason.as_str(), reasons::ROLLED_OUT | reasons::PROMOTED)
+            && !(paused && condition.reason == reasons::PAUSED)
     });
-    let broken = conditions.get(DEGRADED).filter(|condition| condition.reason == reasons::SECRET_INVALID);
+    // Not the declared release, or a key that is none; what is merely not carried out is no reason not to be ready.
+    let broken = conditions.get(DEGRADED).filter(|condition| {
+        matches!(
+            condition.reason.as_str(),
+            reasons::SECRET_INVALID | reasons::ABORTED | reasons::ROLLED_BACK | reasons::UNDONE
+        )
+    });
     let culprit = held(POSTGRES_READY)
         .or_else(|| held(REDIS_READY))
         .or(broken)

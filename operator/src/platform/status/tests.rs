@@ -1,13 +1,19 @@
-use k8s_openapi::api::apps::v1::DeploymentSpec;
+use k8s_openapi::api::apps::v1::{DeploymentSpec, DeploymentStatus};
 
 use super::{
     super::{
         fixtures::{EXTERNAL, IMAGE, found},
+        rollout::{
+            machine::{Input, Record, decide},
+            observe,
+        },
         validate::validate,
     },
     *,
 };
 
+/// The release that the tests' Deployment runs.
+const DECLARED: &str = "0a1b2c3d4e";
 const NOW: Timestamp = Timestamp::constant(1_000, 0);
 
 fn deployment(wanted: i32, updated: i32, available: i32) -> Deployment {
@@ -15,6 +21,8 @@ fn deployment(wanted: i32, updated: i32, available: i32) -> Deployment {
     deployment.metadata.generation = Some(2);
     if let Some(spec) = &mut deployment.spec {
         spec.replicas = Some(wanted);
+        let labels = [(contract::names::LABEL_RELEASE.to_owned(), DECLARED.to_owned())].into();
+        spec.template.metadata.get_or_insert_default().labels = Some(labels);
     }
     deployment.status = Some(DeploymentStatus {
         observed_generation: Some(2),
@@ -27,16 +35,29 @@ fn deployment(wanted: i32, updated: i32, available: i32) -> Deployment {
 }
 
 fn judge(spec: &str, deployment: Option<Deployment>, migration: Migration) -> PlatformStatus {
-    let found = found(spec);
-    let before = PlatformStatus::default();
-    status(
-        &found,
-        &before,
-        &validate(&found, IMAGE),
-        &Applied { active: Some(Color::Blue), deployment, migration },
-        NOW,
-    )
-    .0
+    let mut found = found(spec);
+    found.observed.blue = deployment.clone();
+    let validated = validate(&found, IMAGE);
+    let declared = (migration != Migration::NotStarted).then(|| DECLARED.to_owned());
+    let runs = RolloutStatus { phase: RolloutPhase::Idle, ..RolloutStatus::default() };
+    let input = Input {
+        now: NOW,
+        rollout: found.platform.spec.rollout.clone(),
+        replicas: 2,
+        paused: found.platform.spec.paused,
+        declared,
+        migration,
+        selected: Some(Color::Blue),
+        uncolored: false,
+        blue: deployment.as_ref().map(|deployment| observe::pods(deployment, &[])),
+        green: None,
+        kept: Vec::new(),
+        command: None,
+        measured: Vec::new(),
+        record: Record { active: Some(Color::Blue), rollout: runs, ..Record::default() },
+    };
+    let decision = decide(&input);
+    status(&found, &PlatformStatus::default(), &validated, &Decided { input, decision }, NOW).0
 }
 
 fn verdict(status: &PlatformStatus, type_: &str) -> (String, String) {

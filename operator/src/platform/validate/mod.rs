@@ -5,11 +5,7 @@ mod wants;
 use std::collections::BTreeMap;
 
 use contract::seal::KEY_BYTES;
-use crds::{
-    Tenant,
-    conditions::reasons,
-    platform::{External, RolloutStrategy},
-};
+use crds::{Tenant, conditions::reasons, platform::External};
 use k8s_openapi::ByteString;
 use sha2::{Digest, Sha256};
 
@@ -199,10 +195,6 @@ pub fn held(tenant: &Tenant) -> Vec<String> {
 fn not_carried_out(found: &Dereferenced) -> Vec<&'static str> {
     let spec = &found.platform.spec;
     let declared = [
-        (
-            spec.rollout.strategy == RolloutStrategy::BlueGreen,
-            "spec.rollout.strategy BlueGreen: pods are replaced one after the other",
-        ),
         (spec.mail.is_some(), "spec.mail: no mail is sent"),
         (spec.web_push.is_some(), "spec.webPush: no notification is pushed"),
         (spec.object_store.is_some(), "spec.objectStore: no file is stored"),

@@ -1033,3 +1033,6 @@ fn command_release(command: &Command) -> &str {
 fn after(time: Timestamp, seconds: u32) -> Timestamp {
     time.saturating_add(SignedDuration::from_secs(i64::from(seconds))).unwrap_or(time)
 }
+
+#[cfg(test)]
+mod tests;
