@@ -12,4 +12,5 @@ mod around;
 mod documents;
 mod leadership;
 mod platform;
+mod rollout;
 mod world;

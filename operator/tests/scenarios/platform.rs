@@ -80,15 +80,17 @@ async fn what_somebody_changed_or_deleted_is_put_back() {
 }
 
 #[tokio::test]
-async fn a_paused_platform_is_left_alone() {
+async fn a_paused_platform_keeps_its_release_and_can_still_be_scaled() {
     let (world, _operator) = World::operated().await;
     world.platform().await;
     world.migrated(None, "Complete").await;
     world.until::<Deployment>("main-api-blue", "there", |_| true).await;
-    world.apply::<Platform>(&format!("{PLATFORM}  paused: true\n  replicas: 9\n")).await;
+    let newer = "image: {repository: tenantry-api, tag: \"2\"}";
+    world.apply::<Platform>(&format!("{PLATFORM}  paused: true\n  replicas: 9\n  {newer}\n")).await;
     world.until("main", "paused", says("Paused", "Paused")).await;
-    let deployment = world.api::<Deployment>().get("main-api-blue").await.unwrap();
-    assert_eq!(deployment.spec.unwrap().replicas, Some(2));
+    let scaled = |deployment: &Deployment| deployment.spec.as_ref().is_some_and(|spec| spec.replicas == Some(9));
+    let deployment = world.until::<Deployment>("main-api-blue", "scaled", scaled).await;
+    assert_eq!(image(&deployment).as_deref(), Some("tenantry-api:1"));
 }
 
 #[tokio::test]

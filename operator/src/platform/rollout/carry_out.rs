@@ -21,7 +21,7 @@ use super::{
         dereference::Dereferenced,
     },
     Decided, Release,
-    machine::Step,
+    machine::{Migration, Step},
 };
 use crate::{
     context::Ctx,
@@ -138,19 +138,28 @@ async fn drop_command(ctx: &Ctx, found: &Dereferenced) -> Result<(), ReconcileEr
     removed.map(drop).doing(|| format!("remove the annotation {ANNOTATION_ROLLOUT} of Platform {namespace}/{name}"))
 }
 
-/// Removes releases and Jobs that nothing will ask for any more, once nothing is under way.
+/// Removes Jobs of earlier migrations, and releases that nobody will ask for any more once nothing is under way.
 async fn tidy(
     ctx: &Ctx,
     found: &Dereferenced,
     workload: Option<&Workload>,
     Decided { input, decision }: &Decided,
 ) -> Result<(), ReconcileError> {
+    let Some(workload) = workload.filter(|_| !input.paused) else { return Ok(()) };
+    let current = workload.migration.0.name_any();
+    if input.migration == Migration::Done {
+        for job in found.jobs.iter().filter(|job| job.name_any() != current) {
+            kube_ext::delete::<Job>(&ctx.client, job.as_ref()).await?;
+        }
+    }
     let rollout = &decision.record.rollout;
     let settled = matches!(
         rollout.phase,
         RolloutPhase::Idle | RolloutPhase::Aborted | RolloutPhase::RolledBack | RolloutPhase::Undone
     );
-    let Some(workload) = workload.filter(|_| settled && !input.paused) else { return Ok(()) };
+    if !settled {
+        return Ok(());
+    }
     let running = [&input.blue, &input.green].into_iter().flatten().filter(|pods| pods.wanted > 0);
     let earlier = usize::try_from(input.rollout.revision_history_limit).unwrap_or(usize::MAX);
     let needed: BTreeSet<&String> = running
@@ -168,10 +177,6 @@ async fn tidy(
         if let Some(map) = read {
             kube_ext::delete::<ConfigMap>(&ctx.client, &map).await?;
         }
-    }
-    let current = workload.migration.0.name_any();
-    for job in found.jobs.iter().filter(|job| job.name_any() != current) {
-        kube_ext::delete::<Job>(&ctx.client, job.as_ref()).await?;
     }
     Ok(())
 }

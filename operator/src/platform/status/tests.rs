@@ -38,7 +38,11 @@ fn judge(spec: &str, deployment: Option<Deployment>, migration: Migration) -> Pl
     let mut found = found(spec);
     found.observed.blue = deployment.clone();
     let validated = validate(&found, IMAGE);
-    let declared = (migration != Migration::NotStarted).then(|| DECLARED.to_owned());
+    let declared = match &migration {
+        Migration::NotStarted => None,
+        Migration::Done => Some(DECLARED.to_owned()),
+        _ => Some("ffffffffff".to_owned()),
+    };
     let runs = RolloutStatus { phase: RolloutPhase::Idle, ..RolloutStatus::default() };
     let input = Input {
         now: NOW,

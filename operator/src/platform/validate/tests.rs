@@ -103,9 +103,6 @@ fn replicas_stay_within_the_autoscalers_bounds() {
 #[test]
 fn what_is_declared_and_not_carried_out_is_said() {
     assert!(validate(&found(EXTERNAL), IMAGE).not_carried_out.is_empty());
-    let spec = format!("{EXTERNAL}rollout: {{strategy: BlueGreen}}\n");
-    assert_eq!(
-        validate(&found(&spec), IMAGE).not_carried_out,
-        ["spec.rollout.strategy BlueGreen: pods are replaced one after the other"]
-    );
+    let spec = format!("{EXTERNAL}webPush: {{vapidSecretRef: {{name: vapid}}}}\n");
+    assert_eq!(validate(&found(&spec), IMAGE).not_carried_out, ["spec.webPush: no notification is pushed"]);
 }
