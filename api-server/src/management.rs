@@ -1,6 +1,6 @@
 //! The management port: probes, metrics, and which revision of which tenant is served. Not for the outside.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -8,12 +8,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use contract::Revision;
 use http::{StatusCode, header};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::time::timeout;
 
-use crate::app::App;
+use crate::{
+    app::App,
+    tenancy::{Changes, Rejected, Report},
+};
 
 /// A caller may wait this long for a revision.
 const LONGEST_WAIT: u64 = 30;
@@ -71,17 +76,53 @@ pub fn openmetrics(text: Result<String, std::fmt::Error>) -> Response {
     }
 }
 
-async fn list_config(State(app): State<App>) -> Json<Value> {
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Since {
+    since: Option<String>,
+    #[serde(default)]
+    wait_seconds: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConfigOut {
+    /// `?since=` of the next question.
+    cursor: String,
+    /// Whether this is all there is, or what changed since the cursor that was given.
+    whole: bool,
+    tenants: BTreeMap<String, Loaded>,
+    rejected: BTreeMap<String, Arc<Rejected>>,
+    gone: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Loaded {
+    revision: Revision,
+    loaded_at: Option<Timestamp>,
+}
+
+/// What is served of every tenant. With `since`, what changed after that: at once if something did, else when it does or
+/// when the time is up. One such question at a time is all that an operator needs to know of ten thousand tenants.
+async fn list_config(State(app): State<App>, Query(question): Query<Since>) -> Json<ConfigOut> {
+    let since = question.since.as_deref().and_then(|text| text.parse().ok());
+    if let Some(since) = since {
+        let time = Duration::from_secs(question.wait_seconds.min(LONGEST_WAIT));
+        // Late or not, what is held then is told.
+        let _ = timeout(time, app.tenants.changed_since(since)).await;
+    }
+    let Changes { cursor, whole, reports, gone } = app.tenants.changes_since(since);
     let (mut tenants, mut rejected) = (BTreeMap::new(), BTreeMap::new());
-    for report in app.tenants.reports() {
-        if let Some(revision) = &report.revision {
-            tenants.insert(report.tenant.clone(), json!({ "revision": revision, "loadedAt": report.loaded_at }));
+    for Report { tenant, revision, loaded_at, rejected: refusal } in reports {
+        if let Some(refusal) = refusal {
+            rejected.insert(tenant.clone(), refusal);
         }
-        if let Some(refusal) = report.rejected {
-            rejected.insert(report.tenant, refusal);
+        if let Some(revision) = revision {
+            tenants.insert(tenant, Loaded { revision, loaded_at });
         }
     }
-    Json(json!({ "tenants": tenants, "rejected": rejected }))
+    Json(ConfigOut { cursor: cursor.to_string(), whole, tenants, rejected, gone })
 }
 
 #[derive(Deserialize)]

@@ -37,7 +37,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    match admin.ctx.metrics.render(&admin.ctx.stores) {
+    match admin.ctx.metrics.render(&admin.ctx.stores, &admin.ctx.replicas) {
         Ok(text) => {
             ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
         }

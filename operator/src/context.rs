@@ -1,10 +1,12 @@
 //! What every reconciler is given.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crds::{PaymentProvider, Platform, RateLimitPolicy, RoleBinding, Tenant};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
+use parking_lot::Mutex;
 
 use crate::{
     cli::Settings, clock::Clock, events::Events, kube_ext::Installed, metrics::Metrics,
@@ -27,6 +29,8 @@ pub struct Ctx {
     pub replicas: Replicas,
     /// Asked about a release that is tried.
     pub prometheus: Prometheus,
+    /// The sealing keys as they were read last, by namespace and name of their Secret.
+    pub sealing_keys: Mutex<HashMap<(String, String), Secret>>,
     /// What each Tenant's reconcile made of the objects around it.
     pub outcomes: Outcomes,
     pub platform_statuses: Statuses<Platform>,

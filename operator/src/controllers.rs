@@ -2,54 +2,37 @@
 //!
 //! Watches run on every replica, so that a new leader begins with full shelves; reconcilers run on the leader only.
 
-use std::{collections::HashMap, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use contract::names::{
     API_NAME, CONTRACT_VERSION, LABEL_CONTRACT, LABEL_MANAGED_BY, LABEL_NAME, LABEL_PLATFORM, LABEL_TENANT, MANAGED_BY,
     sealing_key_secret,
 };
 use crds::{PaymentProvider, Platform, RateLimitPolicy, RoleBinding, TargetKind, Tenant};
-use futures::{FutureExt, Stream, StreamExt};
+use futures::Stream;
 use kube::{
     Api, Resource, ResourceExt,
     api::PartialObjectMeta,
     core::{DeserializeGuard, NamespaceResourceScope, error_boundary::InvalidObject},
-    runtime::{
-        controller::{self, Action, Config, applier},
-        reflector::ObjectRef,
-        watcher::{self, Event},
-    },
+    runtime::watcher::{self, Event},
 };
-use parking_lot::Mutex;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 
 use crate::{
     context::Ctx,
-    error::ReconcileError,
     metrics::Metrics,
-    payment_provider,
     peers::PodMonitor,
     platform::{self, scaling},
-    queue::Queue,
-    rate_limit_policy,
+    queue::{Lane, Queue, Visit},
     readiness::Readiness,
-    replicas::management_address,
-    role_binding,
+    replicas::News,
+    statuses::Judged,
     stores::{Kept, Key, Shelf, Stores},
-    tenant,
     watch::{self, Change, Told},
 };
 
-/// How long the first of several triggers waits for the others.
-const DEBOUNCE: Duration = Duration::from_millis(2);
-/// Objects of one kind that are reconciled at once. High, because a Tenant mostly waits for its replicas' answers; what
-/// the API server has to bear is bounded in the client.
-const CONCURRENCY: u16 = 256;
-
-/// A reconcile that takes longer hangs, and is begun anew.
-const LONGEST: Duration = Duration::from_mins(2);
-/// How long what has begun may take after the process was asked to stop.
-const FINISH: Duration = Duration::from_secs(10);
+/// What many Tenants ask of their one Platform at once, a look at all of them, is done once in this time.
+const TOGETHER: Duration = Duration::from_millis(250);
 
 /// Who waits to be looked at.
 pub struct Queues {
@@ -70,6 +53,16 @@ impl Queues {
             rate_limit_policies: Queue::new(metrics.clone()),
         }
     }
+
+    /// Takes nothing more; what is being reconciled may finish.
+    pub fn close(&self) {
+        let Self { platforms, tenants, role_bindings, payment_providers, rate_limit_policies } = self;
+        platforms.close();
+        tenants.close();
+        role_bindings.close();
+        payment_providers.close();
+        rate_limit_policies.close();
+    }
 }
 
 /// Starts every watch. They end with the set.
@@ -80,7 +73,7 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
 
     // A Platform concerns itself; the Tenants of its namespace, which may be served by it from now on or no longer; and
     // the policies, whose target it may be.
-    watches.whole(
+    watches.judged(
         |s| &s.platforms,
         &every,
         |change, ctx, queues| {
@@ -88,17 +81,21 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
                 return;
             }
             for platform in change.both() {
-                let namespace = platform.namespace().unwrap_or_default();
+                let (namespace, _) = platform.id();
                 queues.platforms.push_ref(platform.as_ref());
-                queues.tenants.push_all(&ctx.stores.tenants.within(&namespace));
-                queues.rate_limit_policies.push_all(&ctx.stores.rate_limit_policies.within(&namespace));
+                if change.before.is_none() || change.after.is_none() {
+                    queues.tenants.push_later(&ctx.stores.tenants.within(namespace));
+                    queues.rate_limit_policies.push_all(&ctx.stores.rate_limit_policies.within(namespace));
+                }
+                // Their webhooks' addresses follow the ingress.
+                queues.payment_providers.push_later(&ctx.stores.payment_providers.within(namespace));
             }
         },
     );
 
     // A Tenant concerns itself, whoever claims the same hostnames, what is attached to it, and its Platform, which
     // counts it and routes its hostnames.
-    watches.whole(
+    watches.judged(
         |s| &s.tenants,
         &every,
         |change, ctx, queues| {
@@ -107,19 +104,23 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
                 for hostname in &tenant.spec.hostnames {
                     queues.tenants.push_all(&ctx.stores.tenants.find(&Key::Hostname(hostname.clone())));
                 }
-                judged(tenant, ctx, queues);
+                let (namespace, name) = tenant.id();
+                judged(namespace, name, ctx, queues);
             }
             let routed = |tenant: &Arc<Tenant>| (platform::validate::held(tenant), tenant.spec.platform_ref.clone());
             if change.before.as_ref().map(routed) != change.after.as_ref().map(routed) {
                 let platforms =
                     change.both().flat_map(|t| ctx.stores.platforms.within(&t.namespace().unwrap_or_default()));
-                queues.platforms.push_all(&platforms.collect::<Vec<_>>());
+                for platform in platforms {
+                    let (namespace, name) = platform.id();
+                    queues.platforms.push_within(namespace, name, TOGETHER);
+                }
             }
         },
     );
 
     // A RoleBinding concerns itself and its Tenant.
-    watches.whole(
+    watches.judged(
         |s| &s.role_bindings,
         &every,
         |change, _, queues| {
@@ -131,7 +132,7 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
     );
 
     // A PaymentProvider concerns itself, its Tenant, and the Tenant's other providers: only one is the default.
-    watches.whole(
+    watches.judged(
         |s| &s.payment_providers,
         &every,
         |change, ctx, queues| {
@@ -147,7 +148,7 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
     );
 
     // A RateLimitPolicy concerns itself, the Tenants it limits, and the policies that it may override or yield to.
-    watches.whole(
+    watches.judged(
         |s| &s.rate_limit_policies,
         &every,
         |change, ctx, queues| {
@@ -157,7 +158,7 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
                 queues.rate_limit_policies.push_ref(policy.as_ref());
                 match target.kind {
                     TargetKind::Tenant => queues.tenants.push(&namespace, &target.name),
-                    TargetKind::Platform => queues.tenants.push_all(&ctx.stores.tenants.within(&namespace)),
+                    TargetKind::Platform => queues.tenants.push_later(&ctx.stores.tenants.within(&namespace)),
                 }
             }
         },
@@ -169,7 +170,8 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
         &every,
         |change, ctx, queues| {
             for secret in change.both() {
-                let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+                let (namespace, name) = secret.id();
+                let (namespace, name) = (namespace.to_owned(), name.to_owned());
                 let key = Key::Secret(namespace.clone(), name.clone());
                 let providers = ctx.stores.payment_providers.find(&key);
                 for provider in &providers {
@@ -178,12 +180,12 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
                 queues.payment_providers.push_all(&providers);
                 queues.tenants.push_all(&ctx.stores.tenants.find(&key));
                 queues.platforms.push_all(&ctx.stores.platforms.find(&key));
-                if let Some(tenant) = secret.labels().get(LABEL_TENANT) {
+                if let Some(tenant) = secret.label(LABEL_TENANT) {
                     queues.tenants.push(&namespace, tenant);
-                } else if let Some(platform) = secret.labels().get(LABEL_PLATFORM) {
+                } else if let Some(platform) = secret.label(LABEL_PLATFORM) {
                     queues.platforms.push(&namespace, platform);
                     if name == sealing_key_secret(platform) {
-                        queues.tenants.push_all(&ctx.stores.tenants.within(&namespace));
+                        queues.tenants.push_later(&ctx.stores.tenants.within(&namespace));
                     }
                 }
             }
@@ -196,32 +198,29 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
         |s| &s.documents,
         &documents,
         |change, ctx, queues| {
-            if change.after.as_ref().is_some_and(|document| ctx.outcomes.wrote(document.as_ref())) {
-                return;
+            match &change.after {
+                Some(document) if ctx.outcomes.wrote(document.as_ref()) => return,
+                Some(_) => {}
+                None => change.both().for_each(|document| ctx.outcomes.forget_write(document.as_ref())),
             }
             for document in change.both() {
-                if let Some(tenant) = document.labels().get(LABEL_TENANT) {
-                    queues.tenants.push(&document.namespace().unwrap_or_default(), tenant);
+                if let Some(tenant) = document.label(LABEL_TENANT) {
+                    queues.tenants.push(document.id().0, tenant);
                 }
             }
         },
     );
 
-    // A pod of the API that became ready, or ceased to be, concerns its Platform and what its Tenants can claim.
+    // A pod of the API that became ready, or ceased to be, concerns its Platform, and who follows what it serves.
     let pods = watcher::Config::default().labels(&format!("{LABEL_NAME}={API_NAME}"));
     watches.whole(
         |s| &s.pods,
         &pods,
         |change, ctx, queues| {
-            let answers = |pod: &Option<Arc<_>>| pod.as_ref().and_then(|pod| management_address(pod));
-            if answers(&change.before) != answers(&change.after) {
-                for pod in change.both() {
-                    let namespace = pod.namespace().unwrap_or_default();
-                    pod.labels()
-                        .get(LABEL_PLATFORM)
-                        .into_iter()
-                        .for_each(|name| queues.platforms.push(&namespace, name));
-                    queues.tenants.push_all(&ctx.stores.tenants.within(&namespace));
+            for pod in change.both() {
+                ctx.replicas.see(change.after.as_deref(), pod);
+                if let Some(platform) = pod.labels().get(LABEL_PLATFORM) {
+                    queues.platforms.push(&pod.namespace().unwrap_or_default(), platform);
                 }
             }
         },
@@ -251,35 +250,70 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
     watches.discovery();
     watches.peer(|s| &s.routes, &ours, watch::whole, owned);
     watches.peer(|s| &s.scaled_objects, &ours, watch::whole, owned);
-    watches.peer(|s| &s.pod_monitors, &ours, watch::metadata::<PodMonitor>, owned);
+    watches.peer(|s| &s.pod_monitors, &ours, watch::metadata::<PodMonitor, _>, owned);
 
-    // What a Tenant's reconcile made of the objects around it concerns them, and the policies of its Platform.
-    let (ctx, queues, mut news) = (ctx.clone(), queues.clone(), ctx.outcomes.listen());
-    watches.tasks.spawn(async move {
-        while let Some((namespace, name)) = news.recv().await {
-            let stores = &ctx.stores;
-            let key = Key::Tenant(namespace.clone(), name.clone());
-            queues.role_bindings.push_all(&stores.role_bindings.find(&key));
-            queues.payment_providers.push_all(&stores.payment_providers.find(&key));
-            queues.rate_limit_policies.push_all(&stores.rate_limit_policies.find(&key));
-            let platform = stores.tenants.get(&namespace, &name).and_then(|tenant| stores.platform_of(&tenant));
-            if let Some(platform) = platform {
-                let key = Key::Platform(namespace, platform.name_any());
-                queues.rate_limit_policies.push_all(&stores.rate_limit_policies.find(&key));
-            }
-        }
-    });
+    watches.listen();
     watches.tasks
 }
 
 fn owned<K: Kept>(change: &Change<K>, _: &Ctx, queues: &Queues) {
     for object in change.both() {
-        let (namespace, labels) = (object.namespace().unwrap_or_default(), object.labels());
-        if let Some(tenant) = labels.get(LABEL_TENANT) {
-            queues.tenants.push(&namespace, tenant);
-        } else if let Some(platform) = labels.get(LABEL_PLATFORM) {
-            queues.platforms.push(&namespace, platform);
+        let (namespace, _) = object.id();
+        if let Some(tenant) = object.label(LABEL_TENANT) {
+            queues.tenants.push(namespace, tenant);
+        } else if let Some(platform) = object.label(LABEL_PLATFORM) {
+            queues.platforms.push(namespace, platform);
         }
+    }
+}
+
+/// What is attached to a Tenant repeats the verdict that its reconcile reached, and so do the policies of its Platform.
+fn judged(namespace: &str, tenant: &str, ctx: &Ctx, queues: &Queues) {
+    let stores = &ctx.stores;
+    let key = Key::Tenant(namespace.to_owned(), tenant.to_owned());
+    queues.role_bindings.push_all(&stores.role_bindings.find(&key));
+    queues.payment_providers.push_all(&stores.payment_providers.find(&key));
+    queues.rate_limit_policies.push_all(&stores.rate_limit_policies.find(&key));
+    let platform = stores.tenants.get(namespace, tenant).and_then(|tenant| stores.platform_of(&tenant));
+    if let Some(platform) = platform {
+        let key = Key::Platform(namespace.to_owned(), platform.name_any());
+        for policy in stores.rate_limit_policies.find(&key) {
+            queues.rate_limit_policies.push_within(namespace, policy.id().1, TOGETHER);
+        }
+    }
+}
+
+/// The replicas said something new: who gets another verdict by it is looked at. Where only a count is another (a pod more
+/// serves what all served before) there is no hurry.
+fn answered(news: News, ctx: &Ctx, queues: &Queues) {
+    let (platform, names, everybody) = match news {
+        News::Tenants { platform, names } => (platform, names, false),
+        News::Everybody { platform } => {
+            let names = ctx.outcomes.served_by(&platform);
+            (platform, names, true)
+        }
+    };
+    let (namespace, _) = &platform;
+    for name in names {
+        let lane = match ctx.outcomes.get(namespace, &name).as_deref() {
+            None if ctx.stores.tenants.get(namespace, &name).is_none() => continue,
+            None => Lane::Urgent,
+            Some(known) => {
+                let Some(serving) = known.serving.as_ref().filter(|serving| serving.platform == platform.1) else {
+                    continue;
+                };
+                let now = ctx.replicas.loaded(&platform, &name, &serving.revision);
+                if now == serving.loaded {
+                    continue;
+                }
+                if everybody || now.everywhere() && serving.loaded.everywhere() {
+                    Lane::Background
+                } else {
+                    Lane::Urgent
+                }
+            }
+        };
+        queues.tenants.ask(namespace, &name, Visit::Answers, lane);
     }
 }
 
@@ -291,25 +325,45 @@ struct Watches<'a> {
 }
 
 type OnChange<K> = fn(&Change<K>, &Ctx, &Queues);
+type Seen<K> = fn(&Change<K>, &Ctx);
+type OnUnreadable = fn(&Ctx, InvalidObject);
 
 impl Watches<'_> {
+    /// A kind whose status is ours to write.
+    fn judged<K: Judged + watch::Watched>(
+        &mut self,
+        kept: fn(&Stores) -> &Shelf<K>,
+        config: &watcher::Config,
+        on: OnChange<K>,
+    ) {
+        let seen: Seen<K> = |change, ctx| {
+            for object in change.after.iter().chain(change.before.iter().filter(|_| change.after.is_none())) {
+                K::statuses(ctx).told(object, change.after.is_none());
+            }
+        };
+        for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
+            self.start(scope, watch::whole(api, config.clone()), kept, (seen, on, unreadable::<K>));
+        }
+    }
+
     fn whole<K>(&mut self, kept: fn(&Stores) -> &Shelf<K>, config: &watcher::Config, on: OnChange<K>)
     where
         K: Kept + watch::Watched,
     {
         for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
-            self.start(scope, watch::whole(api, config.clone()), kept, on);
+            self.start(scope, watch::whole(api, config.clone()), kept, (|_, _| (), on, unreadable::<K>));
         }
     }
 
-    fn metadata<K: watch::Watched>(
+    fn metadata<K: watch::Watched, N: Kept + From<PartialObjectMeta<K>>>(
         &mut self,
-        kept: fn(&Stores) -> &Shelf<PartialObjectMeta<K>>,
+        kept: fn(&Stores) -> &Shelf<N>,
         config: &watcher::Config,
-        on: OnChange<PartialObjectMeta<K>>,
+        on: OnChange<N>,
     ) {
         for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
-            self.start(scope, watch::metadata::<K>(api, config.clone()), kept, on);
+            // Metadata can always be read.
+            self.start(scope, watch::metadata::<K, N>(api, config.clone()), kept, (|_, _| (), on, |_, _| ()));
         }
     }
 
@@ -345,6 +399,7 @@ impl Watches<'_> {
                 let tell = |told| match told {
                     Told::Changed(change) => on(&change, &ctx, &queues),
                     Told::Unreadable(object) => unreadable::<K>(&ctx, *object),
+                    Told::Interrupted => ctx.metrics.watch_restarted(&K::kind_name()),
                     Told::Synced => {}
                 };
                 loop {
@@ -367,23 +422,43 @@ impl Watches<'_> {
         scope: Option<String>,
         events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send + 'static,
         kept: fn(&Stores) -> &Shelf<K>,
-        on: OnChange<K>,
+        (seen, on, unreadable): (Seen<K>, OnChange<K>, OnUnreadable),
     ) {
         let (ctx, queues) = (self.ctx.clone(), self.queues.clone());
-        let listed = self.readiness.waits_for(&format!("the list of {}", K::plural(&())));
+        let listed = self.readiness.waits_for(&format!("the list of {}", K::plural_name()));
         self.tasks.spawn(async move {
             let tell = |told| match told {
-                Told::Changed(change) => on(&change, &ctx, &queues),
-                Told::Unreadable(object) => unreadable::<K>(&ctx, *object),
+                Told::Changed(change) => {
+                    seen(&change, &ctx);
+                    on(&change, &ctx, &queues);
+                }
+                Told::Unreadable(object) => unreadable(&ctx, *object),
+                Told::Interrupted => ctx.metrics.watch_restarted(&K::kind_name()),
                 Told::Synced => listed.done(),
             };
             watch::keep(scope.as_deref(), events, kept(&ctx.stores), tell).await;
         });
     }
+
+    /// What is heard inside of this process.
+    fn listen(&mut self) {
+        let (ctx, queues, mut outcomes) = (self.ctx.clone(), self.queues.clone(), self.ctx.outcomes.listen());
+        self.tasks.spawn(async move {
+            while let Some((namespace, name)) = outcomes.recv().await {
+                judged(&namespace, &name, &ctx, &queues);
+            }
+        });
+        let (ctx, queues, mut replicas) = (self.ctx.clone(), self.queues.clone(), self.ctx.replicas.listen());
+        self.tasks.spawn(async move {
+            while let Some(news) = replicas.recv().await {
+                answered(news, &ctx, &queues);
+            }
+        });
+    }
 }
 
 /// The object's own status cannot say it, because nobody knows what else stands there.
-fn unreadable<K: Kept>(ctx: &Ctx, object: InvalidObject) {
+fn unreadable<K: Resource<DynamicType = ()>>(ctx: &Ctx, object: InvalidObject) {
     let (kind, meta) = (K::kind(&()), &object.metadata);
     ctx.metrics.malformed(&kind);
     tracing::warn!(
@@ -392,118 +467,4 @@ fn unreadable<K: Kept>(ctx: &Ctx, object: InvalidObject) {
     );
     let note = format!("this {kind} cannot be read and its last good version stays in force: {}", object.error);
     ctx.events.warning(&DeserializeGuard::<K>(Err(object)), "Malformed", "Read", note);
-}
-
-/// Reconciles until `stop`, then finishes what it has begun. Dropping it stops at once.
-pub async fn run(ctx: Arc<Ctx>, queues: Arc<Queues>, stop: impl Future<Output = ()>) {
-    let stores = &ctx.stores;
-    let visit_tenant = {
-        let queues = queues.clone();
-        move |tenant: Arc<Tenant>, ctx: Arc<Ctx>| {
-            let queues = queues.clone();
-            async move {
-                let done = tenant::reconcile(tenant.clone(), ctx.clone()).await;
-                judged(&tenant, &ctx, &queues);
-                done
-            }
-        }
-    };
-    let mut running = JoinSet::new();
-    running.spawn(control(&ctx, &queues, |q| &q.platforms, &stores.platforms, platform::reconcile));
-    running.spawn(control(&ctx, &queues, |q| &q.tenants, &stores.tenants, visit_tenant));
-    running.spawn(control(&ctx, &queues, |q| &q.role_bindings, &stores.role_bindings, role_binding::reconcile));
-    let (providers, policies) = (&stores.payment_providers, &stores.rate_limit_policies);
-    running.spawn(control(&ctx, &queues, |q| &q.payment_providers, providers, payment_provider::reconcile));
-    running.spawn(control(&ctx, &queues, |q| &q.rate_limit_policies, policies, rate_limit_policy::reconcile));
-    stop.await;
-    queues.platforms.close();
-    queues.tenants.close();
-    queues.role_bindings.close();
-    queues.payment_providers.close();
-    queues.rate_limit_policies.close();
-    // What hangs is cut off: the Lease is to be released before the kubelet loses its patience.
-    let _ = timeout(FINISH, running.join_all()).await;
-}
-
-/// A Tenant's visit leaves a verdict on everything that is attached to it, which the statuses of those repeat.
-fn judged(tenant: &Tenant, ctx: &Ctx, queues: &Queues) {
-    let (namespace, stores) = (tenant.namespace().unwrap_or_default(), &ctx.stores);
-    let key = Key::Tenant(namespace.clone(), tenant.name_any());
-    queues.role_bindings.push_all(&stores.role_bindings.find(&key));
-    queues.payment_providers.push_all(&stores.payment_providers.find(&key));
-    queues.rate_limit_policies.push_all(&stores.rate_limit_policies.find(&key));
-    if let Some(platform) = stores.platform_of(tenant) {
-        let key = Key::Platform(namespace, platform.name_any());
-        queues.rate_limit_policies.push_all(&stores.rate_limit_policies.find(&key));
-    }
-}
-
-/// One kind's controller: everything once, then whatever is pushed, each object never twice at once.
-fn control<K, F>(
-    ctx: &Arc<Ctx>,
-    queues: &Arc<Queues>,
-    queue: fn(&Queues) -> &Queue<K>,
-    shelf: &Shelf<K>,
-    reconcile: impl Fn(Arc<K>, Arc<Ctx>) -> F + Send + 'static,
-) -> impl Future<Output = ()> + Send + 'static
-where
-    K: Kept + std::fmt::Debug,
-    F: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
-{
-    let (stream, store) = (queue(queues).open(), shelf.store());
-    queue(queues).push_all(&shelf.all());
-    let failures = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
-    let (ctx, queues) = (ctx.clone(), queues.clone());
-    async move {
-        let visit = {
-            let (queues, failures, store) = (queues.clone(), failures.clone(), store.clone());
-            move |object: Arc<K>, ctx: Arc<Ctx>| {
-                let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-                queue(&queues).begun(&namespace, &name);
-                // Read anew: a change that came between the applier's look and `begun` was not queued again.
-                let object = store.get(&ObjectRef::from_obj(object.as_ref())).unwrap_or(object);
-                let (failures, work) = (failures.clone(), reconcile(object.clone(), ctx.clone()));
-                async move {
-                    let timer = ctx.metrics.begin(object.as_ref());
-                    // An object that breaks our code must not stop the others.
-                    let done = match timeout(LONGEST, AssertUnwindSafe(work).catch_unwind()).await {
-                        Ok(Ok(done)) => done,
-                        Ok(Err(_)) => {
-                            Err(ReconcileError::waiting("Panicked", "the reconciler panicked; its log has the place"))
-                        }
-                        Err(_) => Err(ReconcileError::waiting("TimedOut", format!("gave up after {LONGEST:?}"))),
-                    };
-                    drop(timer);
-                    if done.is_ok() {
-                        ctx.metrics.succeeded(&K::kind(&()), ctx.now());
-                        failures.lock().remove(&format!("{namespace}/{name}"));
-                    }
-                    done
-                }
-                .boxed()
-            }
-        };
-        let retry = move |object: Arc<K>, error: &ReconcileError, ctx: Arc<Ctx>| {
-            let id = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-            let count = *failures.lock().entry(id.clone()).and_modify(|count| *count += 1).or_insert(1);
-            let delay = error.retry().delay(count, rand::random());
-            ctx.metrics.failed(&K::kind(&()), error.reason());
-            tracing::warn!(
-                kind = %K::kind(&()), object = id, reason = error.reason(), failures = count, retry_in = ?delay, error = %error,
-                "a reconcile failed",
-            );
-            delay.map_or_else(Action::await_change, Action::requeue)
-        };
-        let config = Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY);
-        let requests = stream.map(Ok::<_, std::convert::Infallible>);
-        applier(visit, retry, ctx, store, requests, config)
-            .for_each(|done| {
-                // Pushed and deleted before its turn came: it must be possible to push its successor.
-                if let Err(controller::Error::ObjectNotFound(object)) = done {
-                    queue(&queues).begun(object.namespace.as_deref().unwrap_or_default(), &object.name);
-                }
-                std::future::ready(())
-            })
-            .await;
-    }
 }

@@ -20,6 +20,7 @@ pub mod hooks;
 pub mod kube_ext;
 pub mod leader;
 pub mod metrics;
+pub mod note;
 pub mod payment_provider;
 pub mod peers;
 pub mod platform;
@@ -28,23 +29,26 @@ pub mod rate_limit_policy;
 pub mod readiness;
 pub mod render;
 pub mod replicas;
+pub mod requests;
 pub mod role_binding;
 pub mod statuses;
 pub mod stores;
 pub mod telemetry;
 pub mod tenant;
+pub mod visits;
 pub mod watch;
 
 use std::sync::Arc;
 
 use anyhow::Context;
 use kube::Client;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::Settings,
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     context::Ctx,
     controllers::Queues,
     events::Events,
@@ -59,36 +63,65 @@ use crate::{
     tenant::outcome::Outcomes,
 };
 
+/// What a process is made with. All of it is the outside world, so that a test can play it.
+pub struct Parts {
+    pub settings: Settings,
+    pub client: Client,
+    pub metrics: Metrics,
+    pub clock: Arc<dyn Clock>,
+    pub replicas: Replicas,
+}
+
+impl Parts {
+    /// With the machine's clock, and replicas that are asked over the network.
+    pub fn new(settings: Settings, client: Client) -> anyhow::Result<Self> {
+        let replicas = Replicas::new(replicas::Http::new()?);
+        Ok(Self { settings, client, metrics: Metrics::default(), clock: Arc::new(SystemClock), replicas })
+    }
+}
+
 /// Runs until `shutdown`; an error means that the process is of no use and should be started anew.
 pub async fn run(settings: Settings, client: Client, shutdown: CancellationToken) -> anyhow::Result<()> {
+    run_with(Parts::new(settings, client)?, shutdown).await
+}
+
+/// [`run`], with parts of one's own.
+pub async fn run_with(parts: Parts, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Parts { settings, client, metrics, clock, replicas } = parts;
     let timing = settings.timing()?;
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("LISTEN: cannot listen on {}", settings.listen))?;
     tracing::info!(version = contract::version::describe(), address = %listener.local_addr()?, "answering /livez, /readyz and /metrics");
 
+    let (events, publisher) =
+        Events::new(client.clone(), contract::names::MANAGED_BY, &settings.pod_name, metrics.clone());
     let ctx = Arc::new(Ctx {
-        events: Events::new(client.clone(), contract::names::MANAGED_BY, &settings.pod_name),
+        events,
         client,
-        metrics: Metrics::default(),
-        clock: Arc::new(SystemClock),
+        clock,
         settings,
         stores: Stores::default(),
         installed: Installed::new(peers::all()),
-        replicas: Replicas::new()?,
+        replicas,
+        sealing_keys: Mutex::default(),
         prometheus: Prometheus::new()?,
         outcomes: Outcomes::default(),
-        platform_statuses: Statuses::default(),
-        tenant_statuses: Statuses::default(),
-        binding_statuses: Statuses::default(),
-        provider_statuses: Statuses::default(),
-        policy_statuses: Statuses::default(),
+        platform_statuses: Statuses::new(metrics.clone()),
+        tenant_statuses: Statuses::new(metrics.clone()),
+        binding_statuses: Statuses::new(metrics.clone()),
+        provider_statuses: Statuses::new(metrics.clone()),
+        policy_statuses: Statuses::new(metrics.clone()),
+        metrics,
     });
     let readiness = Readiness::default();
     let admin = axum::serve(listener, admin::router(ctx.clone(), readiness.clone()))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let admin = async { admin.await.context("the admin server failed") };
-    tokio::try_join!(admin, operate(&ctx, &readiness, timing, &shutdown)).map(drop)
+    tokio::select! {
+        done = async { tokio::try_join!(admin, operate(&ctx, &readiness, timing, &shutdown)) } => done.map(drop),
+        () = publisher.run() => Ok(()),
+    }
 }
 
 /// Waits for the kinds, fills the shelves, and reconciles while leading.
@@ -112,7 +145,7 @@ async fn operate(
             lead(ctx, &queues, timing, shutdown).await
         } else {
             ctx.metrics.leading(true);
-            controllers::run(ctx.clone(), queues.clone(), shutdown.cancelled()).await;
+            visits::run(ctx.clone(), queues.clone(), shutdown.cancelled()).await;
             Some(())
         }
     };
@@ -132,7 +165,7 @@ async fn lead(ctx: &Arc<Ctx>, queues: &Arc<Queues>, timing: Timing, shutdown: &C
         ctx.metrics.leading(true);
         let finished = {
             // Dropped with the term: what a former leader still had in mind is not done.
-            let controllers = controllers::run(ctx.clone(), queues.clone(), shutdown.cancelled());
+            let controllers = visits::run(ctx.clone(), queues.clone(), shutdown.cancelled());
             tokio::select! {
                 () = controllers => true,
                 () = election.keep(&mut term) => false,

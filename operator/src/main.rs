@@ -5,7 +5,10 @@ use std::{io::Write, process::ExitCode, time::Duration};
 use clap::Parser;
 use kube::{Config, client::ClientBuilder};
 use operator::{
+    Parts,
     cli::{Cli, Command},
+    metrics::Metrics,
+    requests::CountRequests,
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,15 +42,20 @@ async fn run(Cli { command, settings }: Cli) -> anyhow::Result<()> {
         Command::Crds => print_crds(),
         Command::Run => {
             let _telemetry = telemetry::start(&settings)?;
-            operator::run(settings, client().await?, on_signal()?).await
+            let metrics = Metrics::default();
+            let client = client(&metrics).await?;
+            operator::run_with(Parts { metrics, ..Parts::new(settings, client)? }, on_signal()?).await
         }
-        Command::Check(check) => tell(&check.run(client().await?, &settings.pod_namespace).await?),
-        Command::ApplyPlatform(apply) => tell(&[apply.run(client().await?, &settings.pod_namespace).await?]),
+        Command::Check(check) => tell(&check.run(client(&Metrics::default()).await?, &settings.pod_namespace).await?),
+        Command::ApplyPlatform(apply) => {
+            tell(&[apply.run(client(&Metrics::default()).await?, &settings.pod_namespace).await?])
+        }
     }
 }
 
-async fn client() -> anyhow::Result<kube::Client> {
+async fn client(metrics: &Metrics) -> anyhow::Result<kube::Client> {
     Ok(ClientBuilder::try_from(Config::infer().await?)?
+        .with_layer(&CountRequests(metrics.clone()))
         .with_layer(&TimeoutLayer::new(ANSWER))
         .with_layer(&ConcurrencyLimitLayer::new(REQUESTS))
         .build())

@@ -8,8 +8,8 @@ use std::{
 };
 
 use contract::version;
+use crds::conditions::{READY, reasons::RECONCILING};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -17,7 +17,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::stores::Stores;
+use crate::{
+    kube_ext::find,
+    replicas::Replicas,
+    statuses::Judged,
+    stores::{Kept, Shelf, Stores},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
@@ -38,6 +43,19 @@ struct Object {
     name: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    verb: String,
+    resource: String,
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct Unready {
+    kind: String,
+    reason: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 struct Verdict {
     kind: String,
@@ -55,6 +73,12 @@ struct PlatformVerdict {
     reason: String,
 }
 
+/// Most objects that are named as failing at a time, those that have been for the longest: ten thousand that fail for one
+/// reason are one alert and not ten thousand series.
+const NAMED: usize = 100;
+
+type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
+
 /// Handles to every metric of the process.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -68,10 +92,22 @@ struct Inner {
     malformed: Family<Kind, Counter>,
     unreadable: Family<Kind, Gauge>,
     leader: Gauge,
-    in_progress: Family<Object, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    leader_transitions: Counter,
+    in_progress: Family<Object, Seconds>,
+    failing_for: Family<Object, Seconds>,
+    failing_objects: Family<Kind, Gauge>,
     objects: Family<Verdict, Gauge>,
     platforms: Family<PlatformVerdict, Gauge>,
+    unready: Family<Unready, Gauge>,
+    status_writes: Family<Kind, Counter>,
+    requests: Family<Request, Counter>,
+    watch_restarts: Family<Kind, Counter>,
+    events_dropped: Counter,
+    replicas: Gauge,
+    silent_replicas: Gauge,
     running: Mutex<HashMap<Object, Instant>>,
+    /// Since when they have failed without a success.
+    failing: Mutex<HashMap<Object, Instant>>,
 }
 
 impl Default for Metrics {
@@ -87,10 +123,21 @@ impl Default for Metrics {
             malformed: Family::default(),
             unreadable: Family::default(),
             leader: Gauge::default(),
+            leader_transitions: Counter::default(),
             in_progress: Family::default(),
+            failing_for: Family::default(),
+            failing_objects: Family::default(),
             objects: Family::default(),
             platforms: Family::default(),
+            unready: Family::default(),
+            status_writes: Family::default(),
+            requests: Family::default(),
+            watch_restarts: Family::default(),
+            events_dropped: Counter::default(),
+            replicas: Gauge::default(),
+            silent_replicas: Gauge::default(),
             running: Mutex::default(),
+            failing: Mutex::default(),
             registry: Registry::default(),
         };
         registry.register("reconcile_duration_seconds", "How long reconciles took", inner.durations.clone());
@@ -121,6 +168,40 @@ impl Default for Metrics {
         let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
         registry.register("build", "Which build this is", build);
         registry.register("leader", "1 while this replica holds the Lease", inner.leader.clone());
+        registry.register(
+            "leader_transitions",
+            "How often this replica became the leader",
+            inner.leader_transitions.clone(),
+        );
+        registry.register(
+            "reconcile_failing_seconds",
+            "How long the objects whose last reconcile failed have not been reconciled; the 100 longest",
+            inner.failing_for.clone(),
+        );
+        registry.register(
+            "reconcile_failing_objects",
+            "Objects whose last reconcile failed",
+            inner.failing_objects.clone(),
+        );
+        registry.register(
+            "objects_not_ready",
+            "Objects that are not Ready, or not for their newest generation, by the reason that they give",
+            inner.unready.clone(),
+        );
+        registry.register("status_writes", "Statuses that were written", inner.status_writes.clone());
+        registry.register("api_requests", "Requests to the API server", inner.requests.clone());
+        registry.register("watch_restarts", "Watches that broke and were begun anew", inner.watch_restarts.clone());
+        registry.register(
+            "events_dropped",
+            "Kubernetes events that were not published because too many waited",
+            inner.events_dropped.clone(),
+        );
+        registry.register("replicas", "Ready pods of the API that are asked what they serve", inner.replicas.clone());
+        registry.register(
+            "replicas_silent",
+            "Ready pods of the API that do not answer what they serve",
+            inner.silent_replicas.clone(),
+        );
         inner.registry = registry;
         Self(Arc::new(inner))
     }
@@ -128,19 +209,42 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Times one reconcile from now on.
-    pub fn begin<K: Resource<DynamicType = ()>>(&self, object: &K) -> Reconciling {
-        let object = Object {
-            kind: K::kind(&()).into_owned(),
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        };
+    pub fn begin<K: Kept>(&self, object: &K) -> Reconciling {
+        let (namespace, name) = object.id();
+        let object = self::object::<K>(namespace, name);
         let began = Instant::now();
         self.0.running.lock().insert(object.clone(), began);
         Reconciling { metrics: self.clone(), object, began }
     }
 
-    pub fn failed(&self, kind: &str, reason: &str) {
-        self.0.errors.get_or_create(&Failure { kind: kind.into(), reason: reason.into() }).inc();
+    /// A reconcile failed.
+    pub fn failed<K: Kept>(&self, namespace: &str, name: &str, reason: &str) {
+        let object = object::<K>(namespace, name);
+        self.0.errors.get_or_create(&Failure { kind: object.kind.clone(), reason: reason.into() }).inc();
+        self.0.failing.lock().entry(object).or_insert_with(Instant::now);
+    }
+
+    /// A reconcile succeeded after others failed, or there is nothing to reconcile any more.
+    pub fn recovered<K: Kept>(&self, namespace: &str, name: &str) {
+        self.0.failing.lock().remove(&object::<K>(namespace, name));
+    }
+
+    pub fn status_written(&self, kind: &str) {
+        self.0.status_writes.get_or_create(&Kind { kind: kind.into() }).inc();
+    }
+
+    /// A request was answered with this HTTP status, or not at all.
+    pub fn requested(&self, verb: &str, resource: &str, code: Option<u16>) {
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        self.0.requests.get_or_create(&Request { verb: verb.into(), resource: resource.into(), code }).inc();
+    }
+
+    pub fn watch_restarted(&self, kind: &str) {
+        self.0.watch_restarts.get_or_create(&Kind { kind: kind.into() }).inc();
+    }
+
+    pub fn event_dropped(&self) {
+        self.0.events_dropped.inc();
     }
 
     pub fn succeeded(&self, kind: &str, now: jiff::Timestamp) {
@@ -157,13 +261,23 @@ impl Metrics {
 
     pub fn leading(&self, leading: bool) {
         self.0.leader.set(leading.into());
+        if leading {
+            self.0.leader_transitions.inc();
+        } else {
+            // Whoever leads now knows better.
+            self.0.failing.lock().clear();
+        }
     }
 
     /// Everything in the OpenMetrics text format; what is counted from state is counted now.
-    pub fn render(&self, stores: &Stores) -> Result<String, fmt::Error> {
+    pub fn render(&self, stores: &Stores, replicas: &Replicas) -> Result<String, fmt::Error> {
         self.observe_running();
+        self.observe_failing();
         self.observe_objects(stores);
         self.observe_platforms(stores);
+        let (all, silent) = replicas.count();
+        self.0.replicas.set(i64::try_from(all).unwrap_or(i64::MAX));
+        self.0.silent_replicas.set(i64::try_from(silent).unwrap_or(i64::MAX));
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
         Ok(text)
@@ -177,14 +291,37 @@ impl Metrics {
         }
     }
 
-    fn observe_objects(&self, stores: &Stores) {
-        let mut counts = BTreeMap::new();
-        let mut count = |kind: &str, conditions: Option<&Vec<Condition>>| {
-            for condition in conditions.into_iter().flatten() {
-                let (condition, status) = (condition.type_.clone(), condition.status.clone());
-                *counts.entry(Verdict { kind: kind.into(), condition, status }).or_insert(0) += 1;
+    fn observe_failing(&self) {
+        let failing = self.0.failing.lock();
+        self.0.failing_for.clear();
+        self.0.failing_objects.clear();
+        for object in failing.keys() {
+            self.0.failing_objects.get_or_create(&Kind { kind: object.kind.clone() }).inc();
+        }
+        let mut longest: Vec<_> = failing.iter().collect();
+        longest.sort_by_key(|(_, since)| **since);
+        for (object, since) in longest.into_iter().take(NAMED) {
+            self.0.failing_for.get_or_create(object).set(since.elapsed().as_secs_f64());
+        }
+    }
+
+    fn observe_platforms(&self, stores: &Stores) {
+        self.0.platforms.clear();
+        for platform in stores.platforms.all() {
+            for condition in platform.status.iter().flat_map(|status| &status.conditions) {
+                let verdict = PlatformVerdict {
+                    namespace: platform.id().0.to_owned(),
+                    name: platform.id().1.to_owned(),
+                    condition: condition.type_.clone(),
+                    status: condition.status.clone(),
+                    reason: condition.reason.clone(),
+                };
+                self.0.platforms.get_or_create(&verdict).set(1);
             }
-        };
+        }
+    }
+
+    fn observe_objects(&self, stores: &Stores) {
         let unreadable = [
             ("Platform", stores.platforms.count_unreadable()),
             ("Tenant", stores.tenants.count_unreadable()),
@@ -198,42 +335,54 @@ impl Metrics {
             // Counted from zero, or Prometheus would see no increase in the first one.
             self.0.malformed.get_or_create(&kind).inc_by(0);
         }
-        for o in stores.platforms.all() {
-            count("Platform", o.status.as_ref().map(|status| &status.conditions));
-        }
-        for o in stores.tenants.all() {
-            count("Tenant", o.status.as_ref().map(|status| &status.conditions));
-        }
-        for o in stores.role_bindings.all() {
-            count("RoleBinding", o.status.as_ref().map(|status| &status.conditions));
-        }
-        for o in stores.payment_providers.all() {
-            count("PaymentProvider", o.status.as_ref().map(|status| &status.conditions));
-        }
-        for o in stores.rate_limit_policies.all() {
-            count("RateLimitPolicy", o.status.as_ref().map(|status| &status.conditions));
-        }
+        let mut census = Census::default();
+        census.count(&stores.platforms);
+        census.count(&stores.tenants);
+        census.count(&stores.role_bindings);
+        census.count(&stores.payment_providers);
+        census.count(&stores.rate_limit_policies);
         self.0.objects.clear();
-        for (verdict, number) in counts {
+        self.0.unready.clear();
+        for (verdict, number) in census.verdicts {
             self.0.objects.get_or_create(&verdict).set(number);
         }
-    }
-
-    fn observe_platforms(&self, stores: &Stores) {
-        self.0.platforms.clear();
-        for platform in stores.platforms.all() {
-            for condition in platform.status.iter().flat_map(|status| &status.conditions) {
-                let verdict = PlatformVerdict {
-                    namespace: platform.namespace().unwrap_or_default(),
-                    name: platform.name_any(),
-                    condition: condition.type_.clone(),
-                    status: condition.status.clone(),
-                    reason: condition.reason.clone(),
-                };
-                self.0.platforms.get_or_create(&verdict).set(1);
-            }
+        for (unready, number) in census.unready {
+            self.0.unready.get_or_create(&unready).set(number);
         }
     }
+}
+
+/// What the statuses of all objects say.
+#[derive(Default)]
+struct Census {
+    verdicts: BTreeMap<Verdict, i64>,
+    unready: BTreeMap<Unready, i64>,
+}
+
+impl Census {
+    fn count<K: Judged + Kept>(&mut self, shelf: &Shelf<K>) {
+        shelf.each(|object| {
+            let kind = K::kind_name();
+            let conditions = object.status().map(K::conditions).unwrap_or_default();
+            for Condition { type_, status, .. } in conditions {
+                let (kind, condition, status) = (kind.as_ref().into(), type_.clone(), status.clone());
+                *self.verdicts.entry(Verdict { kind, condition, status }).or_insert(0) += 1;
+            }
+            let ready = find(conditions, READY);
+            let reason = match ready {
+                Some(ready) if ready.observed_generation != object.meta().generation => RECONCILING,
+                Some(ready) if ready.status != "True" => &ready.reason,
+                Some(_) => return,
+                None => RECONCILING,
+            };
+            let unready = Unready { kind: kind.into_owned(), reason: reason.to_owned() };
+            *self.unready.entry(unready).or_insert(0) += 1;
+        });
+    }
+}
+
+fn object<K: Kept>(namespace: &str, name: &str) -> Object {
+    Object { kind: K::kind_name().into_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
 /// A reconcile under way; it ends when this is dropped, also by cancellation.
@@ -262,37 +411,61 @@ mod tests {
     use crds::{Platform, Tenant, conditions};
 
     use super::*;
+    use crate::replicas::Http;
+
+    fn render(metrics: &Metrics, stores: &Stores) -> String {
+        metrics.render(stores, &Replicas::new(Http::new().unwrap())).unwrap()
+    }
 
     #[test]
     fn a_reconcile_is_visible_while_it_runs_and_counted_when_it_ends() {
         let (metrics, stores) = (Metrics::default(), Stores::default());
         let running = metrics.begin(&Tenant::new_minimal("acme", "acme.example"));
-        assert!(
-            metrics
-                .render(&stores)
-                .unwrap()
-                .contains("reconcile_in_progress_seconds{kind=\"Tenant\",namespace=\"\",name=\"acme\"}")
-        );
+        let text = render(&metrics, &stores);
+        assert!(text.contains("reconcile_in_progress_seconds{kind=\"Tenant\",namespace=\"\",name=\"acme\"}"), "{text}");
         drop(running);
-        let text = metrics.render(&stores).unwrap();
+        let text = render(&metrics, &stores);
         assert!(!text.contains("name=\"acme\""), "{text}");
         assert!(text.contains("tenantry_operator_reconcile_duration_seconds_count{kind=\"Tenant\"} 1"), "{text}");
     }
 
     #[test]
-    fn objects_are_counted_by_condition() {
+    fn what_fails_is_named_until_it_succeeds_and_never_more_than_a_hundred() {
         let (metrics, stores) = (Metrics::default(), Stores::default());
-        let mut tenant = Tenant::new_minimal("acme", "acme.example");
-        let ready = serde_json::json!({ "conditions": [{
-            "type": conditions::READY, "status": "False", "reason": "x", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }] });
-        tenant.status = Some(serde_json::from_value(ready).unwrap());
-        stores.tenants.put(tenant);
-        let text = metrics.render(&stores).unwrap();
-        assert!(
-            text.contains("tenantry_operator_objects{kind=\"Tenant\",condition=\"Ready\",status=\"False\"} 1"),
-            "{text}"
-        );
+        for number in 0..150 {
+            metrics.failed::<Tenant>("shop", &format!("tenant-{number}"), "Forbidden");
+        }
+        metrics.recovered::<Tenant>("shop", "tenant-0");
+        let text = render(&metrics, &stores);
+        assert!(text.contains("tenantry_operator_reconcile_failing_objects{kind=\"Tenant\"} 149"), "{text}");
+        assert_eq!(text.matches("tenantry_operator_reconcile_failing_seconds{").count(), NAMED);
+        assert!(text.contains("reconcile_errors_total{kind=\"Tenant\",reason=\"Forbidden\"} 150"), "{text}");
+    }
+
+    #[test]
+    fn objects_are_counted_by_condition_and_those_that_are_not_ready_by_reason() {
+        let (metrics, stores) = (Metrics::default(), Stores::default());
+        for (name, generation, status, reason) in
+            [("one", 1, "False", "Conflicted"), ("stale", 2, "True", "Ready"), ("well", 1, "True", "Ready")]
+        {
+            let mut tenant = Tenant::new_minimal(name, "acme.example");
+            tenant.metadata.generation = Some(generation);
+            let ready = serde_json::json!({ "conditions": [{
+                "type": READY, "status": status, "reason": reason, "message": "", "observedGeneration": 1,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }] });
+            tenant.status = Some(serde_json::from_value(ready).unwrap());
+            stores.tenants.put(tenant);
+        }
+        let text = render(&metrics, &stores);
+        for line in [
+            "objects{kind=\"Tenant\",condition=\"Ready\",status=\"True\"} 2",
+            "objects_not_ready{kind=\"Tenant\",reason=\"Conflicted\"} 1",
+            "objects_not_ready{kind=\"Tenant\",reason=\"Reconciling\"} 1",
+        ] {
+            assert!(text.contains(&format!("tenantry_operator_{line}")), "{line} in {text}");
+        }
+        assert_eq!(text.matches("objects_not_ready{").count(), 2);
     }
 
     #[test]
@@ -307,7 +480,7 @@ mod tests {
                 .unwrap(),
             );
             stores.platforms.put(platform.clone());
-            let text = metrics.render(&stores).unwrap();
+            let text = render(&metrics, &stores);
             let lines: Vec<_> = text.lines().filter(|line| line.contains("platform_condition{")).collect();
             let labels = format!("name=\"main\",condition=\"Paused\",status=\"{status}\",reason=\"{reason}\"");
             assert!(lines.len() == 1 && lines[0].contains(&labels) && lines[0].ends_with(" 1"), "{text}");

@@ -10,16 +10,18 @@ use crds::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::ResourceExt;
 
 use crate::{
     context::Ctx,
     error::ReconcileError,
     kube_ext::{Conditions, State},
+    queue::Action,
     render::payments::Origin,
     tenant::{
         outcome::{Outcome, Standing},
-        status::{judged, reopen, roll_up},
+        pending,
+        status::{judged, roll_up},
         tell,
     },
 };
@@ -33,14 +35,15 @@ pub async fn reconcile(provider: Arc<PaymentProvider>, ctx: Arc<Ctx>) -> Result<
     let tenant = ctx.stores.tenants.get(&namespace, name);
     let standing =
         Outcome::standing(outcome.as_deref(), |outcome| &outcome.providers, &provider.metadata, tenant.is_some());
+    if matches!(standing, Standing::Pending) {
+        return pending(&ctx, provider.as_ref()).await;
+    }
     let (before, now) = (ctx.provider_statuses.of(&provider), ctx.now());
     let (mut status, conditions) = status(&provider, &before, &standing, now);
     if let Some(tenant) = &tenant {
         status.webhook_url = webhook_url(&provider, tenant, ctx.stores.platform_of(tenant).as_deref());
     }
-    if ctx.provider_statuses.write(&ctx.client, &provider, &status).await?
-        && let Some(conditions) = conditions
-    {
+    if ctx.provider_statuses.write(&ctx.client, &provider, &status).await? {
         tell(&ctx, provider.as_ref(), &conditions);
     }
     Ok(Action::await_change())
@@ -51,16 +54,8 @@ fn status<'a>(
     before: &'a PaymentProviderStatus,
     standing: &Standing<'_, Option<Origin>>,
     now: Timestamp,
-) -> (PaymentProviderStatus, Option<Conditions<'a>>) {
+) -> (PaymentProviderStatus, Conditions<'a>) {
     let generation = provider.metadata.generation;
-    if matches!(standing, Standing::Pending) {
-        let conditions = if before.observed_generation == generation && !before.conditions.is_empty() {
-            before.conditions.clone()
-        } else {
-            reopen(of::PAYMENT_PROVIDER, &before.conditions, generation, now)
-        };
-        return (PaymentProviderStatus { observed_generation: generation, conditions, ..before.clone() }, None);
-    }
     let mut conditions = Conditions::new(of::PAYMENT_PROVIDER, &before.conditions, generation, now);
     judged(&mut conditions, standing, &provider.spec.tenant_ref.name);
     conditions.set(
@@ -80,7 +75,7 @@ fn status<'a>(
         credentials: credentials(before.credentials.as_ref(), standing, now),
         conditions: conditions.clone().into_vec(),
     };
-    (status, Some(conditions))
+    (status, conditions)
 }
 
 /// The credentials in use: those of today's Secret, or the last good ones while it cannot be used.

@@ -14,12 +14,13 @@ use crds::{
     rate_limit_policy::{OverriddenBy, PolicyAncestor},
 };
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::ResourceExt;
 
 use crate::{
     context::Ctx,
     error::ReconcileError,
     kube_ext::{Conditions, State},
+    queue::Action,
     render::{
         limits::{InForce, limits},
         problem::Problem,
@@ -28,7 +29,8 @@ use crate::{
     stores::Key,
     tenant::{
         outcome::{Outcome, Serving},
-        status::{programmed, reopen, roll_up, verdict},
+        pending,
+        status::{programmed, roll_up, verdict},
         tell,
     },
 };
@@ -44,13 +46,16 @@ pub async fn reconcile(policy: Arc<RateLimitPolicy>, ctx: Arc<Ctx>) -> Result<Ac
         return Ok(Action::await_change());
     }
     let standing = standing(&ctx, &policy);
-    let pending = matches!(&standing, Standing::Pending);
+    if matches!(&standing, Standing::Pending) {
+        let action = pending(&ctx, policy.as_ref()).await?;
+        return Ok(Action::requeue(action.again.unwrap_or(LOOK_AGAIN)));
+    }
     let before = ctx.policy_statuses.of(&policy);
     let (status, conditions) = status(&policy, &before, standing, ctx.now());
     if ctx.policy_statuses.write(&ctx.client, &policy, &status).await? {
         tell(&ctx, policy.as_ref(), &conditions);
     }
-    Ok(if pending { Action::requeue(LOOK_AGAIN) } else { Action::await_change() })
+    Ok(Action::await_change())
 }
 
 enum Standing {
@@ -118,17 +123,8 @@ fn status<'a>(
             conditions.set(ACCEPTED, State::False, reasons::TARGET_NOT_FOUND, message.as_str());
             conditions.set(PROGRAMMED, State::False, reasons::TARGET_NOT_FOUND, message);
         }
-        // Until every verdict is there, only the generation is known to be new.
-        Standing::Pending => {
-            let fresh = before.observed_generation != generation || before.conditions.is_empty();
-            let list = if fresh {
-                reopen(of::RATE_LIMIT_POLICY, &before.conditions, generation, now)
-            } else {
-                before.conditions.clone()
-            };
-            let status = RateLimitPolicyStatus { observed_generation: generation, conditions: list, ..before.clone() };
-            return (status, Conditions::new(&[], &[], generation, now));
-        }
+        // Nothing is said before every verdict is there.
+        Standing::Pending => {}
         Standing::Judged { problems, tenants } => {
             verdict(
                 &mut conditions,

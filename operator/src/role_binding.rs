@@ -7,16 +7,18 @@ use crds::{
     conditions::{ACCEPTED, EXPIRED, PROGRAMMED, RESOLVED_REFS, of, reasons},
 };
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::ResourceExt;
 
 use crate::{
     context::Ctx,
     error::ReconcileError,
     kube_ext::{Conditions, State},
+    queue::Action,
     render::access,
     tenant::{
         outcome::{Outcome, Standing},
-        status::{judged, reopen, roll_up},
+        pending,
+        status::{judged, roll_up},
         tell, until,
     },
 };
@@ -29,11 +31,12 @@ pub async fn reconcile(binding: Arc<RoleBinding>, ctx: Arc<Ctx>) -> Result<Actio
     let outcome = ctx.outcomes.get(&namespace, tenant);
     let exists = ctx.stores.tenants.get(&namespace, tenant).is_some();
     let standing = Outcome::standing(outcome.as_deref(), |outcome| &outcome.bindings, &binding.metadata, exists);
+    if matches!(standing, Standing::Pending) {
+        return pending(&ctx, binding.as_ref()).await;
+    }
     let (before, now) = (ctx.binding_statuses.of(&binding), ctx.now());
     let (status, conditions) = status(&binding, &before, &standing, now);
-    if ctx.binding_statuses.write(&ctx.client, &binding, &status).await?
-        && let Some(conditions) = conditions
-    {
+    if ctx.binding_statuses.write(&ctx.client, &binding, &status).await? {
         tell(&ctx, binding.as_ref(), &conditions);
     }
     let expires = binding.spec.expires_at.as_ref().map(|at| at.0).filter(|at| *at > now);
@@ -45,16 +48,8 @@ fn status<'a>(
     before: &'a RoleBindingStatus,
     standing: &Standing<'_, ()>,
     now: Timestamp,
-) -> (RoleBindingStatus, Option<Conditions<'a>>) {
+) -> (RoleBindingStatus, Conditions<'a>) {
     let generation = binding.metadata.generation;
-    if matches!(standing, Standing::Pending) {
-        let conditions = if before.observed_generation == generation && !before.conditions.is_empty() {
-            before.conditions.clone()
-        } else {
-            reopen(of::ROLE_BINDING, &before.conditions, generation, now)
-        };
-        return (RoleBindingStatus { observed_generation: generation, conditions, ..before.clone() }, None);
-    }
     let mut conditions = Conditions::new(of::ROLE_BINDING, &before.conditions, generation, now);
     judged(&mut conditions, standing, &binding.spec.tenant_ref.name);
     let expired = access::expired(&binding.spec, now);
@@ -76,5 +71,5 @@ fn status<'a>(
     let subjects = if included { u32::try_from(binding.spec.subjects.len()).unwrap_or(u32::MAX) } else { 0 };
     let status =
         RoleBindingStatus { observed_generation: generation, subjects, conditions: conditions.clone().into_vec() };
-    (status, Some(conditions))
+    (status, conditions)
 }

@@ -2,11 +2,17 @@
 //! visit in that moment would begin from the status before its own last word, and write it once more.
 
 use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
+    collections::{HashMap, HashSet},
+    time::Duration,
 };
 
 use contract::names::STATUS_FIELD_MANAGER;
+use crds::{
+    PaymentProvider, Platform, RateLimitPolicy, RoleBinding, Tenant,
+    conditions::{READY, of, reasons::RECONCILING},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
@@ -15,41 +21,94 @@ use kube::{
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{
+    context::Ctx,
     error::{Doing, ReconcileError},
-    kube_ext::Namespaced,
+    kube_ext::{Conditions, Namespaced, State, find},
+    metrics::Metrics,
 };
 
-/// A watch that is behind by more than this has been interrupted, and tells everything anew.
-const REMEMBERED: Duration = Duration::from_mins(1);
+/// How long a new generation may take to be worked through before its `Ready` says that it is: nearly all take less,
+/// and are written once. Until then `observedGeneration` says that the verdicts are about the one before.
+pub const OPENING: Duration = Duration::from_millis(250);
+
+/// A kind whose status is one author's verdict in conditions.
+pub trait Judged: Namespaced + HasStatus<Status: Clone + Default + PartialEq + Serialize + Send> + 'static {
+    /// All condition types, in their order.
+    const CONDITIONS: &'static [&'static str];
+
+    fn statuses(ctx: &Ctx) -> &Statuses<Self>;
+    fn observed(status: &Self::Status) -> Option<i64>;
+    fn conditions(status: &Self::Status) -> &[Condition];
+    fn state(status: &mut Self::Status, observed: Option<i64>, conditions: Vec<Condition>);
+}
+
+macro_rules! judged {
+    ($($kind:ty, $conditions:expr, $statuses:ident;)*) => {$(
+        impl Judged for $kind {
+            const CONDITIONS: &'static [&'static str] = $conditions;
+
+            fn statuses(ctx: &Ctx) -> &Statuses<Self> {
+                &ctx.$statuses
+            }
+
+            fn observed(status: &Self::Status) -> Option<i64> {
+                status.observed_generation
+            }
+
+            fn conditions(status: &Self::Status) -> &[Condition] {
+                &status.conditions
+            }
+
+            fn state(status: &mut Self::Status, observed: Option<i64>, conditions: Vec<Condition>) {
+                (status.observed_generation, status.conditions) = (observed, conditions);
+            }
+        }
+    )*};
+}
+
+judged! {
+    Platform, of::PLATFORM, platform_statuses;
+    Tenant, of::TENANT, tenant_statuses;
+    RoleBinding, of::ROLE_BINDING, binding_statuses;
+    PaymentProvider, of::PAYMENT_PROVIDER, provider_statuses;
+    RateLimitPolicy, of::RATE_LIMIT_POLICY, policy_statuses;
+}
 
 /// The statuses of one kind.
-pub struct Statuses<K: HasStatus>(Mutex<HashMap<String, Written<K::Status>>>);
+pub struct Statuses<K: HasStatus> {
+    known: Mutex<Known<K::Status>>,
+    metrics: Metrics,
+}
+
+struct Known<S> {
+    /// Written, and not told of by the watch yet; by uid.
+    written: HashMap<String, Written<S>>,
+    /// Being written now.
+    writing: HashSet<String>,
+    /// Generations that wait for a verdict of somebody else, and since when.
+    waiting: HashMap<String, (Option<i64>, Instant)>,
+}
 
 struct Written<S> {
-    at: Instant,
     version: u64,
     status: S,
 }
 
-impl<K: HasStatus> Default for Statuses<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
+impl<K: Judged> Statuses<K> {
+    pub fn new(metrics: Metrics) -> Self {
+        let known = Known { written: HashMap::new(), writing: HashSet::new(), waiting: HashMap::new() };
+        Self { known: Mutex::new(known), metrics }
     }
-}
 
-impl<K> Statuses<K>
-where
-    K: Namespaced + HasStatus,
-    K::Status: Clone + Default + PartialEq + Serialize,
-{
     /// The newer of what the watch told and what was written here.
     pub fn of(&self, object: &K) -> K::Status {
-        let written = self.0.lock();
+        let known = self.known.lock();
         let newer = object
             .uid()
-            .and_then(|uid| written.get(&uid))
+            .and_then(|uid| known.written.get(&uid))
             .filter(|written| version(object).is_some_and(|told| told < written.version));
         match newer {
             Some(written) => written.status.clone(),
@@ -57,23 +116,49 @@ where
         }
     }
 
+    /// The watch tells of the object, as it is now or as it was in the end: what it is as new as need not be remembered.
+    pub fn told(&self, object: &K, gone: bool) {
+        let Some(uid) = object.uid() else { return };
+        let mut known = self.known.lock();
+        if gone {
+            known.waiting.remove(&uid);
+        }
+        if known
+            .written
+            .get(&uid)
+            .is_some_and(|written| gone || version(object).is_none_or(|told| written.version <= told))
+        {
+            known.written.remove(&uid);
+        }
+    }
+
     /// Writes the status, whole and as its one author, unless it stands already; says whether it wrote. An object that
     /// was deleted meanwhile needs no status any more.
     pub async fn write(&self, client: &Client, object: &K, wanted: &K::Status) -> Result<bool, ReconcileError> {
+        let uid = object.uid().unwrap_or_default();
+        self.known.lock().waiting.remove(&uid);
         if self.of(object) == *wanted {
             return Ok(false);
         }
+        self.known.lock().writing.insert(uid.clone());
+        let _done = Writing { statuses: self, uid };
+        self.patch(client, object, wanted).await
+    }
+
+    async fn patch(&self, client: &Client, object: &K, wanted: &K::Status) -> Result<bool, ReconcileError> {
         let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
         let patch = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": { "name": name, "namespace": namespace },
+            // A namesake that came after it is not meant.
+            "metadata": { "name": name, "namespace": namespace, "uid": object.uid() },
             "status": wanted,
         });
         let params = PatchParams::apply(STATUS_FIELD_MANAGER).force();
         let api = Api::<K>::namespaced(client.clone(), &namespace);
         match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
             Ok(stored) => {
+                self.metrics.status_written(&K::kind(&()));
                 self.remember(&stored, wanted);
                 Ok(true)
             }
@@ -82,14 +167,87 @@ where
         }
     }
 
+    /// Says in `Ready` that this generation is being worked through, and why that did not succeed so far. Nothing where
+    /// there is a verdict on it, or where one is being written this very moment.
+    pub async fn open(
+        &self,
+        client: &Client,
+        object: &K,
+        why: Option<&ReconcileError>,
+        now: Timestamp,
+    ) -> Result<bool, ReconcileError> {
+        let uid = object.uid().unwrap_or_default();
+        if object.meta().deletion_timestamp.is_some() || self.known.lock().writing.contains(&uid) {
+            return Ok(false);
+        }
+        match opened::<K>(&self.of(object), object.meta().generation, why, now) {
+            Some(status) => self.write(client, object, &status).await,
+            None => Ok(false),
+        }
+    }
+
+    /// How long to wait yet before [`Self::open`], for an object that waits for the verdict of somebody else.
+    pub fn patience(&self, object: &K) -> Option<Duration> {
+        let generation = object.meta().generation;
+        let status = self.of(object);
+        if K::observed(&status) == generation && !K::conditions(&status).is_empty() {
+            return None;
+        }
+        let mut known = self.known.lock();
+        let (waits, since) =
+            known.waiting.entry(object.uid().unwrap_or_default()).or_insert_with(|| (generation, Instant::now()));
+        if *waits != generation {
+            (*waits, *since) = (generation, Instant::now());
+        }
+        Some(OPENING.saturating_sub(since.elapsed())).filter(|left| !left.is_zero())
+    }
+
     fn remember(&self, stored: &K, status: &K::Status) {
         let (Some(uid), Some(version)) = (stored.uid(), version(stored)) else {
             return;
         };
-        let mut written = self.0.lock();
-        written.retain(|_, entry| entry.at.elapsed() < REMEMBERED);
-        written.insert(uid, Written { at: Instant::now(), version, status: status.clone() });
+        self.known.lock().written.insert(uid, Written { version, status: status.clone() });
     }
+}
+
+/// A write under way, also one that is given up.
+struct Writing<'a, K: Judged> {
+    statuses: &'a Statuses<K>,
+    uid: String,
+}
+
+impl<K: Judged> Drop for Writing<'_, K> {
+    fn drop(&mut self) {
+        self.statuses.known.lock().writing.remove(&self.uid);
+    }
+}
+
+/// The status of a generation that has no verdict yet: what was said of the one before stays, with the generation that
+/// it was said of, but `Ready` is open. `None` when there is a verdict, or nothing new to say.
+fn opened<K: Judged>(
+    before: &K::Status,
+    generation: Option<i64>,
+    why: Option<&ReconcileError>,
+    now: Timestamp,
+) -> Option<K::Status> {
+    let list = K::conditions(before);
+    let known = K::observed(before) == generation && !list.is_empty();
+    let open = find(list, READY).is_some_and(|ready| ready.reason == RECONCILING);
+    if known && !(open && why.is_some()) {
+        return None;
+    }
+    let mut conditions = Conditions::new(K::CONDITIONS, list, generation, now);
+    let message = match why {
+        None => "this generation is being worked through".to_owned(),
+        Some(error) => format!("this generation could not be worked through so far, and is tried again: {error}"),
+    };
+    conditions.set(READY, State::Unknown, RECONCILING, message);
+    let fresh = conditions.into_vec().into_iter();
+    let conditions =
+        fresh.map(|new| find(list, &new.type_).filter(|_| new.type_ != READY).cloned().unwrap_or(new)).collect();
+    let mut status = before.clone();
+    K::state(&mut status, generation, conditions);
+    Some(status)
 }
 
 /// Resource versions of one kind are numbers that grow (KEP-5504).
@@ -111,13 +269,56 @@ mod tests {
         tenant
     }
 
+    fn statuses() -> Statuses<Tenant> {
+        Statuses::new(Metrics::default())
+    }
+
     #[test]
     fn what_was_written_counts_until_the_watch_is_as_far() {
-        let statuses = Statuses::<Tenant>::default();
+        let statuses = statuses();
         assert_eq!(statuses.of(&tenant("9", 1)).bindings, 1);
         statuses.remember(&tenant("10", 2), &TenantStatus { bindings: 2, ..TenantStatus::default() });
         assert_eq!(statuses.of(&tenant("9", 1)).bindings, 2);
         assert_eq!(statuses.of(&tenant("10", 2)).bindings, 2);
         assert_eq!(statuses.of(&tenant("11", 3)).bindings, 3);
+        for (told, gone, left) in [("9", false, 1), ("10", false, 0), ("9", true, 0)] {
+            statuses.remember(&tenant("10", 2), &TenantStatus::default());
+            statuses.told(&tenant(told, 1), gone);
+            assert_eq!(statuses.known.lock().written.len(), left, "{told} {gone}");
+        }
+    }
+
+    #[test]
+    fn a_new_generation_opens_ready_and_leaves_the_other_verdicts_with_their_generation() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut conditions = Conditions::new(of::TENANT, &[], Some(1), now);
+        conditions.set(READY, State::True, "Ready", "").set("Programmed", State::True, "Programmed", "");
+        let before =
+            TenantStatus { observed_generation: Some(1), conditions: conditions.into_vec(), ..TenantStatus::default() };
+        assert!(opened::<Tenant>(&before, Some(1), None, now).is_none(), "there is a verdict");
+        let open = opened::<Tenant>(&before, Some(2), None, now).unwrap();
+        let said = |status: &TenantStatus, type_| {
+            let condition = find(&status.conditions, type_).unwrap();
+            (condition.status.clone(), condition.observed_generation)
+        };
+        assert_eq!(open.observed_generation, Some(2));
+        assert_eq!(said(&open, READY), ("Unknown".into(), Some(2)));
+        assert_eq!(said(&open, "Programmed"), ("True".into(), Some(1)));
+        assert!(opened::<Tenant>(&open, Some(2), None, now).is_none(), "it is open already");
+        let error = ReconcileError::waiting("Refused", "no");
+        let failing = opened::<Tenant>(&open, Some(2), Some(&error), now).unwrap();
+        let message = &find(&failing.conditions, READY).unwrap().message;
+        assert!(message.ends_with("is tried again: no"), "{message}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_another_is_opened_after_a_while() {
+        let statuses = statuses();
+        let object = tenant("1", 0);
+        assert_eq!(statuses.patience(&object), Some(OPENING));
+        tokio::time::sleep(OPENING / 2).await;
+        assert_eq!(statuses.patience(&object), Some(OPENING / 2));
+        tokio::time::sleep(OPENING / 2).await;
+        assert_eq!(statuses.patience(&object), None);
     }
 }

@@ -3,6 +3,8 @@
 //! A lookup costs what it finds and not what there is: with ten thousand tenants nothing may read a whole shelf for one.
 
 use std::{
+    borrow::Cow,
+    cmp::Ordering,
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
@@ -18,23 +20,17 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     rbac::v1 as rbac,
 };
-use kube::{
-    Resource, ResourceExt,
-    api::PartialObjectMeta,
-    runtime::{
-        reflector::{ObjectRef, Store, store::Writer},
-        watcher::Event,
-    },
-};
-use parking_lot::Mutex;
+use kube::{Resource, api::PartialObjectMeta};
+use parking_lot::{Mutex, RwLock};
+
+use crate::note::Note;
 
 use crate::peers::{HttpRoute, PodMonitor, ScaledObject};
 
 /// What objects can be found by, besides their name. Namespaced: names of different namespaces never meet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
-    Namespace(String),
-    /// Belongs or refers to this Platform.
+    /// Belongs or refers to this Platform, and to no Tenant.
     Platform(String, String),
     /// Belongs or refers to this Tenant.
     Tenant(String, String),
@@ -44,61 +40,107 @@ pub enum Key {
     Hostname(String),
 }
 
+/// What can be put on a shelf: an object, or what is kept of one.
+pub trait Kept: Clone + Send + Sync + 'static {
+    fn kind_name() -> Cow<'static, str>;
+    fn plural_name() -> Cow<'static, str>;
+    /// Namespace and name.
+    fn id(&self) -> (&str, &str);
+    fn version(&self) -> Option<&str>;
+    fn created(&self) -> Option<jiff::Timestamp>;
+    fn label(&self, key: &str) -> Option<&str>;
+    /// Drops what nobody asks for, before it is kept for long.
+    fn trim(&mut self);
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Kept for K {
+    fn kind_name() -> Cow<'static, str> {
+        K::kind(&())
+    }
+
+    fn plural_name() -> Cow<'static, str> {
+        K::plural(&())
+    }
+
+    fn id(&self) -> (&str, &str) {
+        let meta = self.meta();
+        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.meta().resource_version.as_deref()
+    }
+
+    fn created(&self) -> Option<jiff::Timestamp> {
+        self.meta().creation_timestamp.as_ref().map(|time| time.0)
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.meta().labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Who owns which field is often half of an object, and `kubectl apply` leaves the object in an annotation once more.
+    fn trim(&mut self) {
+        let meta = self.meta_mut();
+        meta.managed_fields = None;
+        if let Some(annotations) = &mut meta.annotations {
+            annotations.retain(|key, _| !key.starts_with("kubectl.kubernetes.io/"));
+        }
+        meta.annotations.take_if(|annotations| annotations.is_empty());
+    }
+}
+
 /// Everything known of one kind.
 pub struct Shelf<K: Kept> {
-    store: Store<K>,
-    inner: Mutex<Inner<K>>,
+    inner: RwLock<Inner<K>>,
     keys: fn(&K) -> Vec<Key>,
     /// Objects that are there, but could not be read as their kind since this process began.
     unreadable: Mutex<BTreeSet<(String, String)>>,
 }
 
-struct Inner<K: Kept> {
-    writer: Writer<K>,
-    index: HashMap<Key, BTreeSet<(String, String)>>,
+struct Inner<K> {
+    /// By namespace, then by name.
+    objects: HashMap<Box<str>, HashMap<Box<str>, Arc<K>>>,
+    index: HashMap<Key, Vec<Arc<K>>>,
 }
 
-/// What can be put on a shelf.
-pub trait Kept: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {}
-impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Kept for K {}
-
 impl<K: Kept> Shelf<K> {
-    /// An empty shelf whose objects can be found by `keys` (and always by namespace).
+    /// An empty shelf whose objects can be found by `keys` (and always by namespace and name).
     pub fn new(keys: fn(&K) -> Vec<Key>) -> Self {
-        let mut writer = Writer::default();
-        // Whether everything was listed once is the watches' to say ([`crate::watch`]), which serve several namespaces.
-        writer.apply_watcher_event(&Event::Init);
-        writer.apply_watcher_event(&Event::InitDone);
-        let store = writer.as_reader();
-        let inner = Mutex::new(Inner { writer, index: HashMap::new() });
-        Self { store, inner, keys, unreadable: Mutex::default() }
-    }
-
-    /// The kube-runtime store behind it.
-    pub fn store(&self) -> Store<K> {
-        self.store.clone()
+        let inner = RwLock::new(Inner { objects: HashMap::new(), index: HashMap::new() });
+        Self { inner, keys, unreadable: Mutex::default() }
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.store.get(&ObjectRef::new(name).within(namespace))
+        self.inner.read().objects.get(namespace)?.get(name).cloned()
     }
 
     /// What is found under a key, oldest first; among objects of one second, by name. This is the order in which
     /// claims are honoured.
     pub fn find(&self, key: &Key) -> Vec<Arc<K>> {
-        let names = self.inner.lock().index.get(key).cloned().unwrap_or_default();
-        let mut found: Vec<_> = names.iter().filter_map(|(namespace, name)| self.get(namespace, name)).collect();
-        found.sort_by_cached_key(|object| seniority(object.as_ref()));
-        found
+        oldest_first(self.inner.read().index.get(key).cloned().unwrap_or_default())
     }
 
     /// Everything in one namespace, oldest first.
     pub fn within(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.find(&Key::Namespace(namespace.into()))
+        let found = self.inner.read().objects.get(namespace).map(|names| names.values().cloned().collect());
+        oldest_first(found.unwrap_or_default())
+    }
+
+    /// The only object of a namespace; `None` where there is none, or more than one.
+    pub fn only(&self, namespace: &str) -> Option<Arc<K>> {
+        let inner = self.inner.read();
+        let mut names = inner.objects.get(namespace)?.values();
+        names.next().filter(|_| names.len() == 0).cloned()
     }
 
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.store.state()
+        self.inner.read().objects.values().flat_map(HashMap::values).cloned().collect()
+    }
+
+    /// Looks at every object, without holding on to any.
+    pub fn each(&self, mut look: impl FnMut(&K)) {
+        self.inner.read().objects.values().flat_map(HashMap::values).for_each(|object| look(object));
     }
 
     /// Names of this namespace's objects of which no version could be read.
@@ -126,41 +168,45 @@ impl<K: Kept> Shelf<K> {
 
     /// Puts an object in its place; returns the one that was there.
     pub fn put(&self, object: K) -> Option<Arc<K>> {
-        self.take_unreadable(&namespace(&object), &object.name_any());
-        let mut inner = self.inner.lock();
-        let before = self.get(&namespace(&object), &object.name_any());
+        let (namespace, name) = object.id();
+        self.take_unreadable(namespace, name);
+        let (namespace, name): (Box<str>, Box<str>) = (namespace.into(), name.into());
+        let object = Arc::new(object);
+        let mut inner = self.inner.write();
+        let before = inner.objects.entry(namespace).or_default().insert(name, object.clone());
         if let Some(before) = &before {
             inner.forget(before, self.keys);
         }
-        inner.remember(&object, self.keys);
-        inner.writer.apply_watcher_event(&Event::Apply(object));
+        for key in (self.keys)(&object) {
+            // Most keys find one object, for ever.
+            let found = inner.index.entry(key).or_insert_with(|| Vec::with_capacity(1));
+            // An object may have one key for two reasons.
+            if found.last().is_none_or(|last| !Arc::ptr_eq(last, &object)) {
+                found.push(object.clone());
+            }
+        }
         before
     }
 
     /// Takes an object away; returns the one that was there.
-    pub fn take(&self, object: &K) -> Option<Arc<K>> {
-        let mut inner = self.inner.lock();
-        let before = self.get(&namespace(object), &object.name_any())?;
+    pub fn take(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        let mut inner = self.inner.write();
+        let names = inner.objects.get_mut(namespace)?;
+        let before = names.remove(name)?;
+        if names.is_empty() {
+            inner.objects.remove(namespace);
+        }
         inner.forget(&before, self.keys);
-        inner.writer.apply_watcher_event(&Event::Delete(before.as_ref().clone()));
         Some(before)
     }
 }
 
 impl<K: Kept> Inner<K> {
-    fn remember(&mut self, object: &K, keys: fn(&K) -> Vec<Key>) {
-        let id = (namespace(object), object.name_any());
-        for key in all_keys(object, keys) {
-            self.index.entry(key).or_default().insert(id.clone());
-        }
-    }
-
-    fn forget(&mut self, object: &K, keys: fn(&K) -> Vec<Key>) {
-        let id = (namespace(object), object.name_any());
-        for key in all_keys(object, keys) {
-            if let Some(names) = self.index.get_mut(&key) {
-                names.remove(&id);
-                if names.is_empty() {
+    fn forget(&mut self, object: &Arc<K>, keys: fn(&K) -> Vec<Key>) {
+        for key in keys(object) {
+            if let Some(found) = self.index.get_mut(&key) {
+                found.retain(|known| !Arc::ptr_eq(known, object));
+                if found.is_empty() {
                     self.index.remove(&key);
                 }
             }
@@ -168,17 +214,18 @@ impl<K: Kept> Inner<K> {
     }
 }
 
-fn all_keys<K: Kept>(object: &K, keys: fn(&K) -> Vec<Key>) -> impl Iterator<Item = Key> {
-    keys(object).into_iter().chain([Key::Namespace(namespace(object))])
+fn oldest_first<K: Kept>(mut found: Vec<Arc<K>>) -> Vec<Arc<K>> {
+    found.sort_by(|one, other| seniority(one.as_ref(), other.as_ref()));
+    found
 }
 
-fn namespace(object: &impl ResourceExt) -> String {
-    object.namespace().unwrap_or_default()
+fn namespace(object: &impl Kept) -> String {
+    object.id().0.to_owned()
 }
 
 /// Who comes first where two objects claim one thing: the older, then the one whose namespace and name sort first.
-pub fn seniority(object: &impl ResourceExt) -> (Option<jiff::Timestamp>, String, String) {
-    (object.creation_timestamp().map(|time| time.0), namespace(object), object.name_any())
+pub fn seniority<K: Kept>(one: &K, other: &K) -> Ordering {
+    (one.created(), one.id()).cmp(&(other.created(), other.id()))
 }
 
 /// A shelf per kind.
@@ -188,10 +235,10 @@ pub struct Stores {
     pub role_bindings: Shelf<RoleBinding>,
     pub payment_providers: Shelf<PaymentProvider>,
     pub rate_limit_policies: Shelf<RateLimitPolicy>,
-    /// All Secrets by metadata: who refers to one is told of its changes; a value is read when it is needed.
-    pub secrets: Shelf<PartialObjectMeta<Secret>>,
-    /// The tenants' documents by metadata: enough to see that one was touched.
-    pub documents: Shelf<PartialObjectMeta<ConfigMap>>,
+    /// All Secrets by their notes: who refers to one is told of its changes; a value is read when it is needed.
+    pub secrets: Shelf<Note<Secret>>,
+    /// The tenants' documents by their notes: enough to see that one was touched.
+    pub documents: Shelf<Note<ConfigMap>>,
     /// The API's pods.
     pub pods: Shelf<Pod>,
     /// What Platforms are made of. Progress is read from the first two; of the rest it is enough to see a touch.
@@ -248,45 +295,42 @@ impl Default for Stores {
 impl Stores {
     /// The Platform that serves this Tenant: the one it names, or the only one of its namespace.
     pub fn platform_of(&self, tenant: &Tenant) -> Option<Arc<Platform>> {
-        let namespace = namespace(tenant);
+        let (namespace, _) = tenant.id();
         match &tenant.spec.platform_ref {
-            Some(platform) => self.platforms.get(&namespace, &platform.name),
-            None => match self.platforms.within(&namespace).as_slice() {
-                [only] => Some(only.clone()),
-                _ => None,
-            },
+            Some(platform) => self.platforms.get(namespace, &platform.name),
+            None => self.platforms.only(namespace),
         }
     }
 
     /// The Tenants that this Platform serves, oldest first.
     pub fn tenants_of(&self, platform: &Platform) -> Vec<Arc<Tenant>> {
-        let (namespace, name) = (namespace(platform), platform.name_any());
-        let mut tenants = self.tenants.within(&namespace);
-        tenants.retain(|tenant| self.platform_of(tenant).is_some_and(|serving| serving.name_any() == name));
+        let (namespace, name) = platform.id();
+        let mut tenants = self.tenants.within(namespace);
+        tenants.retain(|tenant| self.platform_of(tenant).is_some_and(|serving| serving.id().1 == name));
         tenants
     }
 }
 
-fn platform(object: &impl ResourceExt, name: &str) -> Key {
+fn platform(object: &impl Kept, name: &str) -> Key {
     Key::Platform(namespace(object), name.into())
 }
 
-fn tenant(object: &impl ResourceExt, name: &str) -> Key {
+fn tenant(object: &impl Kept, name: &str) -> Key {
     Key::Tenant(namespace(object), name.into())
 }
 
-fn secret(object: &impl ResourceExt, name: &str) -> Key {
+fn secret(object: &impl Kept, name: &str) -> Key {
     Key::Secret(namespace(object), name.into())
 }
 
-/// The owner by label, for what the operator made.
+/// The owner by label, for what the operator made: a Tenant, or else a Platform.
 fn labelled<K: Kept>(object: &K) -> Vec<Key> {
-    let label = |key: &str| object.labels().get(key).cloned();
-    label(LABEL_PLATFORM)
-        .map(|name| platform(object, &name))
-        .into_iter()
-        .chain(label(LABEL_TENANT).map(|name| tenant(object, &name)))
-        .collect()
+    let owner = match (object.label(LABEL_TENANT), object.label(LABEL_PLATFORM)) {
+        (Some(name), _) => Some(tenant(object, name)),
+        (None, Some(name)) => Some(platform(object, name)),
+        (None, None) => None,
+    };
+    owner.into_iter().collect()
 }
 
 fn tenant_keys(object: &Tenant) -> Vec<Key> {
@@ -322,8 +366,8 @@ mod tests {
         tenant
     }
 
-    fn names(found: &[Arc<Tenant>]) -> Vec<String> {
-        found.iter().map(|tenant| tenant.name_any()).collect()
+    fn names(found: &[Arc<Tenant>]) -> Vec<&str> {
+        found.iter().map(|tenant| tenant.id().1).collect()
     }
 
     #[test]
@@ -342,7 +386,7 @@ mod tests {
         let before = shelf.put(hosted("acme", 1, "new.example.com")).unwrap();
         assert_eq!(before.spec.hostnames, ["old.example.com"]);
         assert!(shelf.find(&Key::Hostname("old.example.com".into())).is_empty());
-        shelf.take(&hosted("acme", 1, "ignored.example.com"));
+        shelf.take("shop", "acme").unwrap();
         assert!(shelf.find(&Key::Hostname("new.example.com".into())).is_empty());
         assert!(shelf.within("shop").is_empty());
     }

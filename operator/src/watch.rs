@@ -8,7 +8,7 @@ use std::{collections::HashSet, fmt::Debug, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Resource,
     api::PartialObjectMeta,
     core::{DeserializeGuard, NamespaceResourceScope, error_boundary::InvalidObject},
     runtime::{
@@ -20,13 +20,16 @@ use serde::de::DeserializeOwned;
 
 use crate::stores::{Kept, Shelf};
 
+/// Objects in one page of a list: a page is in memory as text and as objects at the same time.
+const PAGE: u32 = 200;
+
 /// An object that appeared (`before` is none), changed, or went (`after` is none).
 pub struct Change<K> {
     pub before: Option<Arc<K>>,
     pub after: Option<Arc<K>>,
 }
 
-impl<K: Kept> Change<K> {
+impl<K> Change<K> {
     /// The object as it was and as it is: whoever either of them concerns has to look.
     pub fn both(&self) -> impl Iterator<Item = &Arc<K>> {
         self.before.iter().chain(&self.after)
@@ -39,7 +42,9 @@ impl<K: Kept> Change<K> {
             _ => true,
         }
     }
+}
 
+impl<K: Resource> Change<K> {
     /// Whether something changed that a reconciler acts on; our own status does not count.
     pub fn is_intent(&self) -> bool {
         self.differs(|object| intent(object.meta()))
@@ -92,19 +97,19 @@ pub fn whole<K: Watched>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send {
-    watcher(api, config).default_backoff()
+    watcher(api, config.page_size(PAGE)).default_backoff()
 }
 
-/// Objects by their metadata only.
-pub fn metadata<K: Watched>(
+/// Objects by their metadata only, or by what is noted of it.
+pub fn metadata<K: Watched, N: Kept + From<PartialObjectMeta<K>>>(
     api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<PartialObjectMeta<K>>>>> + Send {
-    watcher(api, config).default_backoff().map(|event| {
+) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<N>>>> + Send {
+    watcher(api, config.page_size(PAGE)).default_backoff().map(|event| {
         event.map(|event| match event {
-            Event::Apply(object) => Event::Apply(DeserializeGuard(Ok(object))),
-            Event::Delete(object) => Event::Delete(DeserializeGuard(Ok(object))),
-            Event::InitApply(object) => Event::InitApply(DeserializeGuard(Ok(object))),
+            Event::Apply(object) => Event::Apply(DeserializeGuard(Ok(object.into()))),
+            Event::Delete(object) => Event::Delete(DeserializeGuard(Ok(object.into()))),
+            Event::InitApply(object) => Event::InitApply(DeserializeGuard(Ok(object.into()))),
             Event::Init => Event::Init,
             Event::InitDone => Event::InitDone,
         })
@@ -116,6 +121,8 @@ pub enum Told<K> {
     Changed(Change<K>),
     /// An object that cannot be read as its kind; its last good version stays on the shelf.
     Unreadable(Box<InvalidObject>),
+    /// The watch broke, and is taken up again or begun anew.
+    Interrupted,
     /// Everything has been listed.
     Synced,
 }
@@ -138,9 +145,16 @@ pub async fn keep<K: Kept>(
             }
             Ok(Event::InitDone) => {
                 // What was deleted while nobody watched.
-                let known = scope.map_or_else(|| shelf.all(), |namespace| shelf.within(namespace));
-                for gone in known.iter().filter(|object| !listed.contains(&id(object.as_ref()))) {
-                    take(shelf, gone, &mut tell);
+                let mut gone = Vec::new();
+                shelf.each(|object| {
+                    let (namespace, name) = object.id();
+                    let known = (namespace.to_owned(), name.to_owned());
+                    if scope.is_none_or(|scope| scope == namespace) && !listed.contains(&known) {
+                        gone.push(known);
+                    }
+                });
+                for (namespace, name) in &gone {
+                    take(shelf, namespace, name, &mut tell);
                 }
                 listed = HashSet::new();
                 tell(Told::Synced);
@@ -149,11 +163,12 @@ pub async fn keep<K: Kept>(
             Ok(Event::Delete(object)) => {
                 let (namespace, name) = id(&object);
                 shelf.take_unreadable(&namespace, &name);
-                if let Some(gone) = shelf.get(&namespace, &name) {
-                    take(shelf, &gone, &mut tell);
-                }
+                take(shelf, &namespace, &name, &mut tell);
             }
-            Err(error) => tracing::warn!(kind = %K::kind(&()), error = %error, "a watch was interrupted"),
+            Err(error) => {
+                tracing::warn!(kind = %K::kind_name(), error = %error, "a watch was interrupted");
+                tell(Told::Interrupted);
+            }
         }
     }
 }
@@ -161,19 +176,20 @@ pub async fn keep<K: Kept>(
 /// Takes everything in `scope` from the shelf, as if it had been deleted.
 pub fn clear<K: Kept>(scope: Option<&str>, shelf: &Shelf<K>, mut tell: impl FnMut(Told<K>)) {
     for gone in scope.map_or_else(|| shelf.all(), |namespace| shelf.within(namespace)) {
-        take(shelf, &gone, &mut tell);
+        let (namespace, name) = gone.id();
+        take(shelf, namespace, name, &mut tell);
     }
 }
 
 fn put<K: Kept>(shelf: &Shelf<K>, DeserializeGuard(object): DeserializeGuard<K>, tell: &mut impl FnMut(Told<K>)) {
     match object {
         Ok(mut object) => {
-            // Nobody asks who owns which field, and it is often half of an object.
-            object.managed_fields_mut().clear();
-            let (namespace, name) = id(&object);
-            let version = object.resource_version();
+            object.trim();
+            let (namespace, name) = object.id();
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            let version = object.version().map(str::to_owned);
             let before = shelf.put(object);
-            if before.as_ref().is_none_or(|before| before.resource_version() != version) {
+            if before.as_ref().is_none_or(|before| before.version() != version.as_deref()) {
                 tell(Told::Changed(Change { before, after: shelf.get(&namespace, &name) }));
             }
         }
@@ -188,20 +204,30 @@ fn put<K: Kept>(shelf: &Shelf<K>, DeserializeGuard(object): DeserializeGuard<K>,
     }
 }
 
-fn take<K: Kept>(shelf: &Shelf<K>, object: &Arc<K>, tell: &mut impl FnMut(Told<K>)) {
-    if let Some(before) = shelf.take(object) {
+fn take<K: Kept>(shelf: &Shelf<K>, namespace: &str, name: &str, tell: &mut impl FnMut(Told<K>)) {
+    if let Some(before) = shelf.take(namespace, name) {
         tell(Told::Changed(Change { before: Some(before), after: None }));
     }
 }
 
-fn id(object: &impl ResourceExt) -> (String, String) {
-    (object.namespace().unwrap_or_default(), object.name_any())
+/// Namespace and name, also of what cannot be read.
+fn id<K: Kept>(DeserializeGuard(object): &DeserializeGuard<K>) -> (String, String) {
+    match object {
+        Ok(object) => {
+            let (namespace, name) = object.id();
+            (namespace.to_owned(), name.to_owned())
+        }
+        Err(InvalidObject { metadata, .. }) => {
+            (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use crds::Tenant;
     use futures::stream;
+    use kube::ResourceExt;
 
     use super::*;
 
@@ -224,6 +250,7 @@ mod tests {
         keep(Some("shop"), stream::iter(events.into_iter().map(Ok)), shelf, |told| {
             words.push(match told {
                 Told::Synced => ".".to_owned(),
+                Told::Interrupted => "!".to_owned(),
                 Told::Unreadable(object) => format!("?{}", object.metadata.name.unwrap()),
                 Told::Changed(Change { before: None, after }) => format!("+{}", after.unwrap().name_any()),
                 Told::Changed(Change { before: Some(before), after: None }) => format!("-{}", before.name_any()),

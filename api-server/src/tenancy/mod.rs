@@ -14,4 +14,4 @@ mod tenants;
 mod tests;
 
 pub use snapshot::TenantSnapshot;
-pub use tenants::{Found, Report, Tenants};
+pub use tenants::{Changes, Found, Rejected, Report, Tenants};

@@ -3,7 +3,12 @@
 //! Readers take no lock: they load a pointer to persistent maps. A writer changes a few nodes and swaps the pointer, so
 //! one change among ten thousand tenants costs what one change among ten does, and host and content change in one step.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use contract::{Revision, seal::SealingKey};
@@ -16,6 +21,9 @@ use tokio::sync::watch;
 use super::{TenantSnapshot, snapshot::Rejection};
 use crate::{infra::Clock, metrics::Metrics};
 
+/// Changes that are remembered one by one; who is further behind gets everything.
+const REMEMBERED: usize = 4096;
+
 /// All tenants of this process.
 pub struct Tenants {
     index: ArcSwap<Index>,
@@ -25,6 +33,9 @@ pub struct Tenants {
     complete: watch::Sender<bool>,
     /// Raised with every change, for those who wait for a revision.
     changes: watch::Sender<u64>,
+    recent: Mutex<Recent>,
+    /// Of this process: a cursor of its predecessor says nothing here.
+    instance: u32,
     key: SealingKey,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -34,6 +45,49 @@ pub struct Tenants {
 struct Index {
     by_name: HashTrieMapSync<String, Entry>,
     by_host: HashTrieMapSync<String, Arc<TenantSnapshot>>,
+}
+
+/// The tenants that changed last.
+#[derive(Default)]
+struct Recent {
+    /// How many changes there were.
+    count: u64,
+    /// The newest is the last; each is one change.
+    names: VecDeque<String>,
+}
+
+/// A place in the sequence of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    instance: u32,
+    change: u64,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}.{}", self.instance, self.change)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (instance, change) = text.split_once('.').ok_or(())?;
+        let instance = u32::from_str_radix(instance, 16).map_err(|_| ())?;
+        Ok(Self { instance, change: change.parse().map_err(|_| ())? })
+    }
+}
+
+/// What changed since a cursor.
+#[derive(Debug)]
+pub struct Changes {
+    /// Where the next question goes on.
+    pub cursor: Cursor,
+    /// Whether this is all there is: what is not in it is gone.
+    pub whole: bool,
+    pub reports: Vec<Report>,
+    pub gone: Vec<String>,
 }
 
 /// What is known of one tenant.
@@ -82,7 +136,17 @@ impl Report {
 impl Tenants {
     pub fn new(key: SealingKey, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let (complete, changes) = (watch::Sender::new(false), watch::Sender::new(0));
-        Self { index: ArcSwap::default(), writer: Mutex::new(()), complete, changes, key, clock, metrics }
+        Self {
+            index: ArcSwap::default(),
+            writer: Mutex::new(()),
+            complete,
+            changes,
+            recent: Mutex::default(),
+            instance: rand::random(),
+            key,
+            clock,
+            metrics,
+        }
     }
 
     pub fn by_host(&self, host: &str) -> Option<Arc<TenantSnapshot>> {
@@ -95,18 +159,18 @@ impl Tenants {
 
     /// Takes in one document. False when it was refused; the tenant then goes on with what it had.
     pub fn apply(&self, found: &Found) -> bool {
-        self.change(|index| self.take_in(index, found))
+        self.change(Some(&found.tenant), |index| self.take_in(index, found))
     }
 
     /// Forgets a tenant: its Tenant is gone.
     pub fn remove(&self, tenant: &str) {
-        self.change(|index| index.remove(tenant));
+        self.change(Some(tenant), |index| index.remove(tenant));
     }
 
     /// Takes in a complete set: a tenant that is not in it is forgotten. From now on the process may be ready. Gives the
     /// tenants whose documents were refused.
     pub fn replace(&self, all: &[Found]) -> HashSet<String> {
-        let refused = self.change(|index| {
+        let refused = self.change(None, |index| {
             let names: HashSet<&str> = all.iter().map(|found| found.tenant.as_str()).collect();
             let gone: Vec<_> = index.by_name.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
             for name in gone {
@@ -128,10 +192,6 @@ impl Tenants {
         self.index.load().by_name.get(name).map(|entry| entry.report(name))
     }
 
-    pub fn reports(&self) -> Vec<Report> {
-        self.index.load().by_name.iter().map(|(name, entry)| entry.report(name)).collect()
-    }
-
     /// Waits until `revision` of a tenant has been dealt with. The caller sets the time limit.
     pub async fn settled(&self, name: &str, revision: &str) {
         let mut changes = self.changes.subscribe();
@@ -139,13 +199,50 @@ impl Tenants {
         while !self.report(name).is_some_and(|report| report.settles(revision)) && changes.changed().await.is_ok() {}
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+    /// What changed since `cursor`; everything where nothing is known of it.
+    pub fn changes_since(&self, cursor: Option<Cursor>) -> Changes {
+        let (count, names) = {
+            let recent = self.recent.lock();
+            (
+                recent.count,
+                cursor.filter(|cursor| cursor.instance == self.instance).and_then(|at| recent.since(at.change)),
+            )
+        };
+        // Read after the count: what is newer than it is told again, and nothing is left out.
+        let index = self.index.load();
+        let cursor = Cursor { instance: self.instance, change: count };
+        let Some(names) = names else {
+            let reports = index.by_name.iter().map(|(name, entry)| entry.report(name)).collect();
+            return Changes { cursor, whole: true, reports, gone: vec![] };
+        };
+        let (mut reports, mut gone) = (vec![], vec![]);
+        for name in names {
+            match index.by_name.get(&name) {
+                Some(entry) => reports.push(entry.report(&name)),
+                None => gone.push(name),
+            }
+        }
+        Changes { cursor, whole: false, reports, gone }
+    }
+
+    /// Waits until something changed since `cursor`. The caller sets the time limit.
+    pub async fn changed_since(&self, cursor: Cursor) {
+        if cursor.instance == self.instance {
+            let mut changes = self.changes.subscribe();
+            // The sender lives as long as `self`.
+            let _ = changes.wait_for(|count| *count != cursor.change).await;
+        }
+    }
+
+    /// Makes a change of one tenant, or of any.
+    fn change<T>(&self, tenant: Option<&str>, change: impl FnOnce(&mut Index) -> T) -> T {
         let _one_writer = self.writer.lock();
         let mut index = Index::clone(&self.index.load());
         let outcome = change(&mut index);
         self.metrics.tenants.set(i64::try_from(index.by_name.size()).unwrap_or(i64::MAX));
         self.index.store(Arc::new(index));
-        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+        let count = self.recent.lock().add(tenant);
+        self.changes.send_replace(count);
         outcome
     }
 
@@ -188,6 +285,28 @@ impl Tenants {
             return Err(Rejection::Misplaced { expected: found.tenant.clone(), found: snapshot.name.to_string() });
         }
         Ok(snapshot)
+    }
+}
+
+impl Recent {
+    /// Remembers a change; gives how many there were.
+    fn add(&mut self, tenant: Option<&str>) -> u64 {
+        self.count += 1;
+        match tenant {
+            Some(tenant) => self.names.push_back(tenant.to_owned()),
+            None => self.names.clear(),
+        }
+        if self.names.len() > REMEMBERED {
+            self.names.pop_front();
+        }
+        self.count
+    }
+
+    /// The tenants that changed after this many changes, if all of them are remembered.
+    fn since(&self, change: u64) -> Option<HashSet<String>> {
+        let missed = usize::try_from(self.count.checked_sub(change)?).ok()?;
+        let from = self.names.len().checked_sub(missed)?;
+        Some(self.names.range(from..).cloned().collect())
     }
 }
 

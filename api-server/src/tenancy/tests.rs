@@ -128,6 +128,42 @@ async fn a_refusal_ends_the_wait_as_well() {
 }
 
 #[tokio::test]
+async fn one_question_tells_of_all_tenants_and_the_next_of_those_that_changed() {
+    let app = TestApp::new().await;
+    let ask = async |question: &str| -> Value {
+        let (status, body) = manage(&app, &format!("/internal/config{question}")).await;
+        assert_eq!(status, StatusCode::OK);
+        serde_json::from_str(&body).unwrap()
+    };
+    let names = |told: &Value| told["tenants"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let first = ask("").await;
+    assert_eq!((&first["whole"], names(&first)), (&json!(true), vec!["acme".to_owned(), "beta".to_owned()]));
+    let cursor = first["cursor"].as_str().unwrap().to_owned();
+
+    let mut next = app.tenant("acme");
+    next.state = TenantState::Suspended;
+    let question = format!("?waitSeconds=30&since={cursor}");
+    let apply = async {
+        tokio::task::yield_now().await;
+        assert!(app.app.tenants.apply(&found(&next)));
+    };
+    let (changed, ()) = tokio::join!(ask(&question), apply);
+    assert_eq!((&changed["whole"], names(&changed)), (&json!(false), vec!["acme".to_owned()]));
+    app.app.tenants.remove("beta");
+    let since = changed["cursor"].as_str().unwrap();
+    assert_eq!(ask(&format!("?since={since}")).await["gone"], json!(["beta"]));
+
+    // Everything, where the cursor is another process's, is no cursor, or all may have changed since.
+    let (_, change) = cursor.split_once('.').unwrap();
+    let foreign = format!("00000000.{change}");
+    app.app.tenants.replace(&[found(&next)]);
+    for lost in [foreign.as_str(), "nonsense", since] {
+        let told = ask(&format!("?since={lost}")).await;
+        assert_eq!((&told["whole"], names(&told)), (&json!(true), vec!["acme".to_owned()]), "{lost}");
+    }
+}
+
+#[tokio::test]
 async fn readiness_names_what_it_waits_for() {
     let app = TestApp::new().await;
     let (status, body) = manage(&app, "/readyz").await;

@@ -56,6 +56,11 @@ impl<'a> Conditions<'a> {
         conditions
     }
 
+    /// As they stand, until some of them are [set](Self::set) anew.
+    pub fn again(previous: &'a [Condition], generation: Option<i64>, now: Timestamp) -> Self {
+        Self { previous, generation, now, list: previous.to_vec() }
+    }
+
     /// States one condition.
     pub fn set(&mut self, type_: &str, state: State, reason: &str, message: impl Into<String>) -> &mut Self {
         let status = state.as_str();

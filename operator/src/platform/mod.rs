@@ -24,10 +24,10 @@ use crds::{
     Platform,
     conditions::{DEGRADED, PROGRESSING, READY, reasons},
 };
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::ResourceExt;
 
 use self::{dereference::dereference, validate::validate};
-use crate::{context::Ctx, error::ReconcileError, kube_ext::Conditions};
+use crate::{context::Ctx, error::ReconcileError, kube_ext::Conditions, queue::Action};
 
 /// How often everything is applied anew although nothing was told: a net under the watches.
 const RESYNC: Duration = Duration::from_mins(10);

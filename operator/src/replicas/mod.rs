@@ -1,141 +1,245 @@
-//! Asks the API's pods which configuration they serve: the proof behind `Programmed`.
+//! What the API's pods say about the configuration they serve: the proof behind `Programmed`.
 //!
-//! A question is a long poll: a replica answers the moment it has loaded (or refused) the revision, so a status follows
-//! a change within milliseconds, and a replica that does not answer costs at most the wait.
+//! Each ready pod is followed by one long poll, which tells of all tenants at first and then of those that changed
+//! ([`source`]). What they said is kept ([`fleet`]), so that a verdict on a tenant costs no request, ten thousand tenants
+//! cost one poll a pod, and only those tenants are looked at again whose verdict may be another.
+//!
+//! Pods are followed while this process leads: [`Replicas::open`], [`Replicas::close`].
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod fleet;
+mod source;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use contract::{
     Revision,
-    names::{API_NAME, LABEL_NAME, PORT_MANAGEMENT},
+    names::{API_NAME, LABEL_NAME, LABEL_PLATFORM, PORT_MANAGEMENT},
 };
-use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use serde::Deserialize;
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{mpsc, watch},
+    task::{AbortHandle, JoinSet},
+    time::{sleep, timeout},
+};
 
-/// Questions under way at once, over all tenants and replicas.
-const IN_FLIGHT: usize = 512;
-const CONNECT: Duration = Duration::from_secs(1);
-/// What a replica may need on top of the wait that it was asked for.
-const GRACE: Duration = Duration::from_secs(1);
+use self::fleet::Fleet;
+pub use self::{
+    fleet::{Loaded, Rejection},
+    source::{Http, Report, Source},
+};
 
-/// What the ready replicas of a platform answered about one tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Loaded {
-    /// Replicas that serve the revision asked for.
-    pub loaded: u32,
-    /// Replicas that are ready.
-    pub ready: u32,
-    /// A replica that refused the revision, and why.
-    pub rejected: Option<Rejection>,
+/// How long a pod may keep a question when nothing changes.
+const WAIT: Duration = Duration::from_secs(20);
+/// What it may need on top of the wait that it was asked for.
+const GRACE: Duration = Duration::from_secs(2);
+/// The first pause after a question that was not answered, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often a pod is asked that cannot keep a question: one of the version before.
+const UNHURRIED: Duration = Duration::from_secs(1);
+
+/// Namespace and name of a Platform.
+pub type PlatformKey = (String, String);
+
+/// Whose verdict may be another.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// A pod loaded or refused something.
+    Tenants { platform: PlatformKey, names: Vec<String> },
+    /// A pod came, went, or fell silent before it said anything.
+    Everybody { platform: PlatformKey },
 }
 
+/// The pods that serve, and what they said.
+pub struct Replicas(Arc<Inner>);
+
+struct Inner {
+    source: Box<dyn Source>,
+    fleets: Mutex<HashMap<PlatformKey, Fleet>>,
+    following: Mutex<Following>,
+    /// Raised with every answer, for those who wait for one.
+    answers: watch::Sender<u64>,
+    news: Mutex<Option<mpsc::UnboundedSender<News>>>,
+}
+
+#[derive(Default)]
+struct Following {
+    open: bool,
+    /// By namespace and name of the pod.
+    pods: HashMap<(String, String), (Followed, AbortHandle)>,
+    tasks: JoinSet<()>,
+}
+
+/// A pod as it is followed: when this changes, it is another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    pub pod: String,
-    pub error: String,
-}
-
-impl Loaded {
-    /// Whether every ready replica, and at least one, serves it.
-    pub fn everywhere(&self) -> bool {
-        self.ready > 0 && self.loaded == self.ready
-    }
-}
-
-/// What a replica says on its management port.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    revision: Option<String>,
-    rejected: Option<Refusal>,
-}
-
-/// What a replica says about all tenants.
-#[derive(Debug, Deserialize)]
-struct Held {
-    tenants: BTreeMap<String, Served>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Served {
-    revision: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Refusal {
-    revision: String,
-    error: String,
-}
-
-/// A client for the API's management ports.
-#[derive(Debug, Clone)]
-pub struct Replicas {
-    http: reqwest::Client,
-    permits: Arc<Semaphore>,
+struct Followed {
+    platform: PlatformKey,
+    pod: String,
+    uid: Option<String>,
+    address: String,
 }
 
 impl Replicas {
-    pub fn new() -> reqwest::Result<Self> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("tenantry-operator/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .no_proxy()
-            .build()?;
-        Ok(Self { http, permits: Arc::new(Semaphore::new(IN_FLIGHT)) })
+    pub fn new(source: impl Source) -> Self {
+        Self(Arc::new(Inner {
+            source: Box::new(source),
+            fleets: Mutex::default(),
+            following: Mutex::default(),
+            answers: watch::Sender::new(0),
+            news: Mutex::new(None),
+        }))
     }
 
-    /// Asks all of a platform's `pods` that are ready at once, each for at most `wait` (whole seconds).
-    pub async fn ask(&self, pods: &[Arc<Pod>], tenant: &str, revision: &Revision, wait: Duration) -> Loaded {
-        let ready: Vec<_> = pods.iter().filter_map(|pod| Some((pod.name_any(), management_address(pod)?))).collect();
-        let answers = ready.iter().map(|(pod, address)| async move {
-            match self.ask_one(address, tenant, revision, wait).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    tracing::debug!(pod, tenant, error = %error, "a replica did not answer");
-                    None
+    /// What is new from now on. There is one listener: who wires the controllers.
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<News> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.0.news.lock() = Some(sender);
+        receiver
+    }
+
+    /// Follows these pods from now on, and those that [`Self::see`] tells of.
+    pub fn open(&self, pods: &[Arc<Pod>]) {
+        self.close();
+        self.0.following.lock().open = true;
+        pods.iter().for_each(|pod| self.see(Some(pod), pod));
+    }
+
+    /// Follows nobody any more, and forgets what was said.
+    pub fn close(&self) {
+        let mut following = self.0.following.lock();
+        *following = Following::default();
+        self.0.fleets.lock().clear();
+    }
+
+    /// A pod as it is now, `None` when it is gone; `known` says which.
+    pub fn see(&self, now: Option<&Pod>, known: &Pod) {
+        let id = (known.namespace().unwrap_or_default(), known.name_any());
+        let now = now.and_then(followed);
+        let mut following = self.0.following.lock();
+        if !following.open || following.pods.get(&id).map(|(followed, _)| followed) == now.as_ref() {
+            return;
+        }
+        if let Some((gone, task)) = following.pods.remove(&id) {
+            task.abort();
+            self.0.leave(&gone);
+        }
+        if let Some(pod) = now {
+            self.0.fleets.lock().entry(pod.platform.clone()).or_default().join(&pod.pod);
+            let task = following.tasks.spawn(follow(self.0.clone(), pod.clone()));
+            following.pods.insert(id, (pod, task));
+        }
+        while following.tasks.try_join_next().is_some() {}
+    }
+
+    /// What is known now of one tenant.
+    pub fn loaded(&self, platform: &PlatformKey, tenant: &str, revision: &Revision) -> Loaded {
+        self.0.fleets.lock().get(platform).map(|fleet| fleet.loaded(tenant, revision)).unwrap_or_default()
+    }
+
+    /// What is known of one tenant when every replica that answers has dealt with the revision, or when `wait` is over.
+    pub async fn settled(&self, platform: &PlatformKey, tenant: &str, revision: &Revision, wait: Duration) -> Loaded {
+        let mut answers = self.0.answers.subscribe();
+        let settles = || {
+            let fleets = self.0.fleets.lock();
+            fleets.get(platform).is_none_or(|fleet| fleet.is_settled(tenant, revision))
+        };
+        let wait_for_it = async { while !settles() && answers.changed().await.is_ok() {} };
+        // Late or not, what is known then counts.
+        let _ = timeout(wait, wait_for_it).await;
+        self.loaded(platform, tenant, revision)
+    }
+
+    /// The revision of every tenant that the pod at this address serves, ready or not; `None` when it does not say.
+    pub async fn held(&self, address: &str) -> Option<BTreeMap<String, String>> {
+        let report = timeout(GRACE, self.0.source.ask(address, None, Duration::ZERO)).await.ok()?.ok()?;
+        Some(report.tenants.into_iter().collect())
+    }
+
+    /// How many pods are followed, and how many of them do not answer.
+    pub fn count(&self) -> (usize, usize) {
+        let fleets = self.0.fleets.lock();
+        fleets.values().map(Fleet::count).fold((0, 0), |(all, silent), (more, quiet)| (all + more, silent + quiet))
+    }
+}
+
+impl Inner {
+    fn leave(&self, Followed { platform, pod, .. }: &Followed) {
+        let mut fleets = self.fleets.lock();
+        if let Some(fleet) = fleets.get_mut(platform) {
+            fleet.leave(pod);
+            if fleet.is_empty() {
+                fleets.remove(platform);
+            }
+        }
+        drop(fleets);
+        self.tell(News::Everybody { platform: platform.clone() });
+    }
+
+    fn hear(&self, Followed { platform, pod, .. }: &Followed, report: Report) {
+        let Some(said) = self.fleets.lock().get_mut(platform).and_then(|fleet| fleet.hear(pod, report)) else {
+            return;
+        };
+        self.tell(match said {
+            fleet::Said::Everything => News::Everybody { platform: platform.clone() },
+            fleet::Said::About(names) => News::Tenants { platform: platform.clone(), names },
+        });
+    }
+
+    fn miss(&self, Followed { platform, pod, .. }: &Followed) {
+        if self.fleets.lock().get_mut(platform).is_some_and(|fleet| fleet.miss(pod)) {
+            self.tell(News::Everybody { platform: platform.clone() });
+        }
+    }
+
+    fn tell(&self, news: News) {
+        self.answers.send_modify(|answers| *answers = answers.wrapping_add(1));
+        if let Some(listener) = self.news.lock().as_ref() {
+            // A closed receiver means that the process is stopping.
+            let _ = listener.send(news);
+        }
+    }
+}
+
+/// Asks one pod, for as long as it is followed.
+async fn follow(replicas: Arc<Inner>, pod: Followed) {
+    let mut cursor: Option<String> = None;
+    let mut pause = PAUSES.0;
+    loop {
+        // The first answer, and the first after a silence, is wanted at once.
+        let wait = if cursor.is_some() && pause == PAUSES.0 { WAIT } else { Duration::ZERO };
+        match timeout(wait + GRACE, replicas.source.ask(&pod.address, cursor.as_deref(), wait)).await {
+            Ok(Ok(report)) => {
+                let unhurried = report.cursor.is_none();
+                (cursor, pause) = (report.cursor.clone(), PAUSES.0);
+                replicas.hear(&pod, report);
+                if unhurried {
+                    sleep(UNHURRIED).await;
                 }
             }
-        });
-        let mut loaded = Loaded { ready: u32::try_from(ready.len()).unwrap_or(u32::MAX), ..Loaded::default() };
-        for ((pod, _), answer) in ready.iter().zip(join_all(answers).await) {
-            let Some(answer) = answer else { continue };
-            if answer.revision.as_deref() == Some(revision.as_str()) {
-                loaded.loaded += 1;
-            } else if let Some(refusal) = answer.rejected.filter(|refusal| refusal.revision == revision.as_str()) {
-                loaded.rejected = Some(Rejection { pod: pod.clone(), error: refusal.error });
+            Ok(Err(error)) => {
+                tracing::debug!(pod = pod.pod, error, "a replica did not answer");
+                replicas.miss(&pod);
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+            Err(_) => {
+                tracing::debug!(pod = pod.pod, "a replica did not answer in time");
+                replicas.miss(&pod);
+                pause = (pause * 2).min(PAUSES.1);
             }
         }
-        loaded
     }
+}
 
-    /// The revision of every tenant that the replica at this address serves; `None` when it does not say.
-    pub async fn held(&self, address: &str) -> Option<BTreeMap<String, String>> {
-        let _permit = self.permits.acquire().await;
-        let sent = self.http.get(format!("http://{address}/internal/config")).timeout(GRACE).send().await;
-        let held: Held = sent.ok()?.error_for_status().ok()?.json().await.ok()?;
-        Some(held.tenants.into_iter().map(|(tenant, served)| (tenant, served.revision)).collect())
-    }
-
-    /// `None`: the replica does not know the tenant (yet).
-    async fn ask_one(
-        &self,
-        address: &str,
-        tenant: &str,
-        revision: &Revision,
-        wait: Duration,
-    ) -> reqwest::Result<Option<Answer>> {
-        // The semaphore is never closed; were it, asking without a permit would be right too.
-        let _permit = self.permits.acquire().await;
-        let url =
-            format!("http://{address}/internal/config/{tenant}?revision={revision}&waitSeconds={}", wait.as_secs());
-        let response = self.http.get(url).timeout(wait + GRACE).send().await?;
-        if response.status() == reqwest::StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        response.error_for_status()?.json().await.map(Some)
-    }
+fn followed(pod: &Pod) -> Option<Followed> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let platform = (namespace, pod.labels().get(LABEL_PLATFORM)?.clone());
+    Some(Followed { platform, pod: pod.name_any(), uid: pod.uid(), address: management_address(pod)? })
 }
 
 /// Where a pod of the API that takes requests answers questions; `None` for one that is not ready or on its way out.

@@ -53,7 +53,7 @@ pub fn document(
 
 /// Whether `stored` already says all that `wanted` says, and no data besides. What others added to its metadata stays
 /// theirs and does not count.
-pub fn stands(Prepared(wanted): &Prepared<ConfigMap>, stored: &ConfigMap) -> bool {
+pub fn stands(wanted: &ConfigMap, stored: &ConfigMap) -> bool {
     type Map = Option<BTreeMap<String, String>>;
     let within = |part: &Map, whole: &Map| {
         part.iter().flatten().all(|(key, value)| whole.as_ref().and_then(|whole| whole.get(key)) == Some(value))

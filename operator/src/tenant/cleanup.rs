@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
-    runtime::controller::Action,
 };
 use serde_json::json;
 
@@ -16,6 +15,7 @@ use super::{apply, purge, status};
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
+    queue::Action,
 };
 
 /// How often the Job that deletes the data is looked at.
@@ -23,13 +23,33 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a Job that failed is left for a person to look at before the next reminder.
 const REMIND: Duration = Duration::from_mins(5);
 
+/// How a Tenant is kept from going before [`cleanup`] is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// By our finalizer, as the watch told.
+    Known,
+    /// By our finalizer, as the API server said just now.
+    Fresh,
+    /// Not at all: it is gone, or going.
+    Gone,
+}
+
 /// Makes sure that the Tenant does not go before [`cleanup`] is done.
-pub async fn hold(ctx: &Ctx, tenant: &Tenant) -> Result<(), ReconcileError> {
+pub async fn hold(ctx: &Ctx, tenant: &Tenant) -> Result<Hold, ReconcileError> {
     if tenant.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        return Ok(());
+        return Ok(Hold::Known);
     }
     let finalizers = tenant.finalizers().iter().map(String::as_str).chain([FINALIZER]).collect::<Vec<_>>();
-    set_finalizers(ctx, tenant, &finalizers).await
+    Ok(if set_finalizers(ctx, tenant, &finalizers).await? { Hold::Fresh } else { Hold::Gone })
+}
+
+/// Asks whether this Tenant is still there. A watch may be behind: who makes a document that was not there has to know,
+/// or a tenant that was deleted would be served once more.
+pub async fn is_alive(ctx: &Ctx, tenant: &Tenant) -> Result<bool, ReconcileError> {
+    let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
+    let tenants: Api<Tenant> = Api::namespaced(ctx.client.clone(), &namespace);
+    let now = tenants.get_metadata_opt(&name).await.doing(|| format!("read Tenant {namespace}/{name}"))?;
+    Ok(now.is_some_and(|now| now.uid() == tenant.uid() && now.metadata.deletion_timestamp.is_none()))
 }
 
 pub async fn cleanup(ctx: &Ctx, tenant: &Tenant) -> Result<Action, ReconcileError> {
@@ -93,13 +113,14 @@ async fn say(ctx: &Ctx, tenant: &Tenant, message: &str) -> Result<(), ReconcileE
     ctx.tenant_statuses.write(&ctx.client, tenant, &status).await.map(drop)
 }
 
-/// Sets the list as it was seen plus or minus ours: the resourceVersion makes it a compare-and-swap.
-async fn set_finalizers(ctx: &Ctx, tenant: &Tenant, finalizers: &[&str]) -> Result<(), ReconcileError> {
+/// Sets the list as it was seen plus or minus ours: the resourceVersion makes it a compare-and-swap. Says whether the
+/// Tenant was there.
+async fn set_finalizers(ctx: &Ctx, tenant: &Tenant, finalizers: &[&str]) -> Result<bool, ReconcileError> {
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
     let tenants: Api<Tenant> = Api::namespaced(ctx.client.clone(), &namespace);
     let patch = json!({"metadata": {"resourceVersion": tenant.meta().resource_version, "finalizers": finalizers}});
     match tenants.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        done => done.map(drop).doing(|| format!("set the finalizers of Tenant {namespace}/{name}")),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        done => done.map(|_| true).doing(|| format!("set the finalizers of Tenant {namespace}/{name}")),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use contract::names::{SEALING_KEY, config_map, sealing_key_secret};
+use contract::names::{LABEL_PLATFORM, SEALING_KEY, config_map, sealing_key_secret};
 use crds::{
     PaymentProvider, Platform, RateLimitPolicy, RoleBinding, SecretKeyRef, Tenant,
     conditions::reasons::{PLATFORM_AMBIGUOUS, PLATFORM_NOT_FOUND},
@@ -16,8 +16,9 @@ use super::signing_key::{self, SigningKeys};
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
+    note::Note,
     render::{problem::Problem, secrets::Secrets},
-    stores::{Key, Stores},
+    stores::{Kept, Key, Stores},
 };
 
 /// Each list is oldest first, which is the order in which claims are honoured.
@@ -140,13 +141,33 @@ fn alive<K: Resource>(mut objects: Vec<Arc<K>>) -> Vec<Arc<K>> {
 }
 
 async fn read(ctx: &Ctx, namespace: &str, names: BTreeSet<String>) -> Result<Secrets, ReconcileError> {
-    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-    let reads = names.into_iter().map(|name| {
-        let api = &api;
-        async move {
-            let secret = api.get_opt(&name).await.doing(|| format!("read Secret {namespace}/{name}"))?;
-            Ok::<_, ReconcileError>((name, secret))
-        }
+    let reads = names.into_iter().map(async |name| {
+        let secret = read_one(ctx, namespace, &name).await?;
+        Ok::<_, ReconcileError>((name, secret))
     });
     Ok(try_join_all(reads).await?.into_iter().collect())
+}
+
+/// A Secret as it is now. A sealing key, which ten thousand Tenants share, is read anew only when the watch tells that it
+/// is another.
+async fn read_one(ctx: &Ctx, namespace: &str, name: &str) -> Result<Option<Secret>, ReconcileError> {
+    let key = (namespace.to_owned(), name.to_owned());
+    let noted = ctx.stores.secrets.get(namespace, name);
+    let told = noted.as_ref().and_then(|note| note.version());
+    let known = ctx.sealing_keys.lock().get(&key).cloned();
+    if let Some(secret) = known.filter(|secret| told.is_some() && secret.resource_version().as_deref() == told) {
+        return Ok(Some(secret));
+    }
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    let secret = api.get_opt(name).await.doing(|| format!("read Secret {namespace}/{name}"))?;
+    let mut known = ctx.sealing_keys.lock();
+    match &secret {
+        Some(secret) if noted.is_some_and(|note| is_sealing_key(&note)) => drop(known.insert(key, secret.clone())),
+        _ => drop(known.remove(&key)),
+    }
+    Ok(secret)
+}
+
+fn is_sealing_key(note: &Note<Secret>) -> bool {
+    note.label(LABEL_PLATFORM).is_some_and(|platform| note.id().1 == sealing_key_secret(platform))
 }

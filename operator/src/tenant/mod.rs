@@ -22,106 +22,148 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use contract::Revision;
 use crds::{
     Tenant, TenantStatus,
     conditions::{EXPIRED, PROGRAMMED, READY, SUSPENDED, reasons::SIGNING_KEY_ROTATED},
 };
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::ResourceExt;
 
 use self::{
+    cleanup::Hold,
     dereference::{Dereferenced, dereference},
-    outcome::Serving,
+    outcome::{Outcome, Serving},
     validate::{ValidatedTenant, validate},
 };
 use crate::{
     context::Ctx,
     error::ReconcileError,
     kube_ext::{Conditions, Transition},
+    queue::{Action, Visit},
     replicas::Loaded,
-    stores::Key,
+    statuses::Judged,
 };
 
-/// How long the replicas may take to answer before the status says that some have not. Short: whatever changes
-/// meanwhile waits for this visit to end.
+/// How long the replicas may take to load a document before the status says that some have not. Short: whatever changes
+/// meanwhile waits for this visit to end. What they say later is told by them.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How soon replicas that were behind, or refused, are asked again. Pods that come or go tell of themselves.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Looks at as much as there is to look at.
+pub async fn visit(tenant: Arc<Tenant>, visit: Visit, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
+    match ctx.outcomes.get(&tenant.namespace().unwrap_or_default(), &tenant.name_any()) {
+        Some(known) if visit == Visit::Answers => answers(tenant, &known, ctx).await,
+        _ => reconcile(tenant, ctx).await,
+    }
+}
 
 pub async fn reconcile(tenant: Arc<Tenant>, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
     if tenant.metadata.deletion_timestamp.is_some() {
         return cleanup::cleanup(&ctx, &tenant).await;
     }
-    cleanup::hold(&ctx, &tenant).await?;
+    let hold = cleanup::hold(&ctx, &tenant).await?;
+    if hold == Hold::Gone {
+        return Ok(Action::await_change());
+    }
     let now = ctx.now();
-    let mut before = ctx.tenant_statuses.of(&tenant);
-    let opened = status::opened(&tenant, &before, now);
-    let announced = async {
-        match &opened {
-            Some(opened) => ctx.tenant_statuses.write(&ctx.client, &tenant, opened).await,
-            None => Ok(false),
-        }
+    let mut found = dereference(&ctx, tenant.clone()).await?;
+    signing_key::introduce(&mut found.signing_keys, found.stored.as_ref(), &ctx.tenant_statuses.of(&tenant));
+    let mut validated = validate(&found, now);
+    let Served::There(serving) = serve(&ctx, &found, &mut validated, hold).await? else {
+        return Ok(Action::await_change());
     };
-    let served = async {
-        let mut found = dereference(&ctx, tenant.clone()).await?;
-        signing_key::introduce(&mut found.signing_keys, found.stored.as_ref(), &before);
-        let mut validated = validate(&found, now);
-        validated.outcome.serving = serve(&ctx, &found, &mut validated).await?;
-        Ok((validated, found.signing_keys.introducing))
-    };
-    // What is said first need not be waited for by what is served.
-    let ((validated, introducing), _) = tokio::try_join!(served, announced)?;
-    before = opened.unwrap_or(before);
+    validated.outcome.serving = serving;
 
+    let before = ctx.tenant_statuses.of(&tenant);
     let (status, conditions) = status::status(&tenant, &before, &validated, ctx.now());
     ctx.outcomes.put((tenant.namespace().unwrap_or_default(), tenant.name_any()), validated.outcome.clone());
     ctx.tenant_statuses.write(&ctx.client, &tenant, &status).await?;
     tell(&ctx, tenant.as_ref(), &conditions);
     tell_of_rotation(&ctx, &tenant, &before, &status);
-    Ok(next_visit(&validated, introducing, now))
+    let due = validated.next.map(|at| until(at, now));
+    let again = validated.outcome.serving.filter(|serving| {
+        // They said more before anybody knew that it is of interest; or everybody has the new signing key, so it may sign.
+        now_loaded(&ctx, &tenant, serving) != serving.loaded
+            || found.signing_keys.introducing && (serving.loaded.ready == 0 || serving.loaded.everywhere())
+    });
+    match again.map(|_| Duration::ZERO).into_iter().chain(due).min() {
+        Some(wait) => Ok(Action::requeue(wait)),
+        None => Ok(Action::await_change()),
+    }
 }
 
-/// Brings what was found to be served to the API, and asks who has it.
+/// The replicas say something else about a Tenant of which all else stands: nothing is read, and only the status is
+/// written.
+async fn answers(tenant: Arc<Tenant>, known: &Outcome, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
+    let before = ctx.tenant_statuses.of(&tenant);
+    let stands = tenant.metadata.deletion_timestamp.is_none() && known.generation == tenant.metadata.generation;
+    let Some(serving) = known.serving.as_ref().filter(|_| stands) else {
+        // The whole visit that is to come asks them anyway.
+        return Ok(Action::await_change());
+    };
+    let loaded = now_loaded(&ctx, &tenant, serving);
+    if loaded == serving.loaded {
+        return Ok(Action::await_change());
+    }
+    // What waits for all of them to have it (a new signing key) goes on now.
+    let arrived = loaded.everywhere() && !serving.loaded.everywhere();
+    let serving = Serving { loaded, ..serving.clone() };
+    let (status, conditions) = status::answered(&tenant, &before, &serving, ctx.now());
+    let key = (tenant.namespace().unwrap_or_default(), tenant.name_any());
+    ctx.outcomes.put(key, Outcome { serving: Some(serving), ..known.clone() });
+    ctx.tenant_statuses.write(&ctx.client, &tenant, &status).await?;
+    tell(&ctx, tenant.as_ref(), &conditions);
+    Ok(if arrived { Action::requeue(Duration::ZERO) } else { Action::await_change() })
+}
+
+/// An object whose verdict is somebody else's to find, and not there yet.
+pub(crate) async fn pending<K: Judged>(ctx: &Ctx, object: &K) -> Result<Action, ReconcileError> {
+    let statuses = K::statuses(ctx);
+    if let Some(wait) = statuses.patience(object) {
+        return Ok(Action::requeue(wait));
+    }
+    statuses.open(&ctx.client, object, None, ctx.now()).await?;
+    Ok(Action::await_change())
+}
+
+fn now_loaded(ctx: &Ctx, tenant: &Tenant, Serving { platform, revision, .. }: &Serving) -> Loaded {
+    let platform = (tenant.namespace().unwrap_or_default(), platform.clone());
+    ctx.replicas.loaded(&platform, &tenant.name_any(), revision)
+}
+
+enum Served {
+    /// What the API is to serve, if anything.
+    There(Option<Serving>),
+    /// The Tenant went meanwhile.
+    Gone,
+}
+
+/// Brings what was found to be served to the API, and waits for who has it.
 async fn serve(
     ctx: &Ctx,
     found: &Dereferenced,
     validated: &mut ValidatedTenant,
-) -> Result<Option<Serving>, ReconcileError> {
+    hold: Hold,
+) -> Result<Served, ReconcileError> {
     let tenant = found.tenant.as_ref();
     let Some((platform, config)) = &validated.config else {
-        return Ok(None);
+        return Ok(Served::There(None));
     };
     let (revision, document) = match build::document(tenant, platform, config) {
         Ok(built) => built,
         Err(problem) => {
             validated.problems.push(problem);
             validated.config = None;
-            return Ok(None);
+            return Ok(Served::There(None));
         }
     };
-    apply::document(ctx, document, found.stored.as_ref()).await?;
+    if !apply::document(ctx, tenant, hold, document, found.stored.as_ref()).await? {
+        return Ok(Served::Gone);
+    }
     apply::remove_orphans(ctx, tenant).await?;
     signing_key::retire(ctx, &found.signing_keys).await?;
-    let loaded = ask(ctx, tenant, platform, &revision).await;
-    Ok(Some(Serving { revision, loaded }))
-}
-
-async fn ask(ctx: &Ctx, tenant: &Tenant, platform: &str, revision: &Revision) -> Loaded {
-    let key = Key::Platform(tenant.namespace().unwrap_or_default(), platform.to_owned());
-    ctx.replicas.ask(&ctx.stores.pods.find(&key), &tenant.name_any(), revision, ANSWER).await
-}
-
-fn next_visit(validated: &ValidatedTenant, introducing: bool, now: Timestamp) -> Action {
-    let loaded = validated.outcome.serving.as_ref().map(|serving| &serving.loaded);
-    let behind = loaded.filter(|loaded| loaded.ready > 0 && !loaded.everywhere()).map(|_| ASK_AGAIN);
-    // Everybody has the new signing key, so it may sign.
-    let introduced = (introducing && loaded.is_some() && behind.is_none()).then_some(Duration::ZERO);
-    let due = validated.next.map(|at| until(at, now));
-    match behind.into_iter().chain(introduced).chain(due).min() {
-        Some(wait) => Action::requeue(wait),
-        None => Action::await_change(),
-    }
+    let key = (tenant.namespace().unwrap_or_default(), platform.clone());
+    let loaded = ctx.replicas.settled(&key, &tenant.name_any(), &revision, ANSWER).await;
+    Ok(Served::There(Some(Serving { platform: platform.clone(), revision, loaded })))
 }
 
 /// From `now` until just after `at`.

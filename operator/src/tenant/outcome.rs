@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     render::{limits::InForce, payments::Origin, verdict::Verdict},
-    replicas::Loaded,
+    replicas::{Loaded, PlatformKey},
+    stores::Kept,
 };
 
 /// Namespace and name of a Tenant.
@@ -23,6 +24,8 @@ pub type TenantKey = (String, String);
 /// The verdicts on everything that belongs to one Tenant, and how far its configuration came.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
+    /// The Tenant's generation that this is about.
+    pub generation: Option<i64>,
     /// The revision that was rendered from these objects, and what the replicas said of it. `None`: the Tenant has no
     /// configuration, for the reason in its own conditions.
     pub serving: Option<Serving>,
@@ -33,6 +36,8 @@ pub struct Outcome {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Serving {
+    /// The Platform that serves it, by name.
+    pub platform: String,
     pub revision: Revision,
     pub loaded: Loaded,
 }
@@ -83,6 +88,20 @@ impl Outcomes {
         self.known.read().get(&(namespace.to_owned(), tenant.to_owned())).cloned()
     }
 
+    /// The Tenants whose verdict depends on the replicas of this Platform.
+    pub fn served_by(&self, (namespace, platform): &PlatformKey) -> Vec<String> {
+        let known = self.known.read();
+        let served = |outcome: &Outcome| outcome.serving.as_ref().is_some_and(|serving| serving.platform == *platform);
+        let of_it = known.iter().filter(|((within, _), outcome)| within == namespace && served(outcome));
+        of_it.map(|((_, name), _)| name.clone()).collect()
+    }
+
+    /// Forgets all: another leader's verdicts may be newer.
+    pub fn clear(&self) {
+        self.known.write().clear();
+        self.written.lock().clear();
+    }
+
     /// Remembers an outcome, and tells the listener if it is news.
     pub fn put(&self, tenant: TenantKey, outcome: Outcome) {
         let mut known = self.known.write();
@@ -113,8 +132,17 @@ impl Outcomes {
     }
 
     /// Whether this is the document as it was written here: no news for its Tenant.
-    pub fn wrote(&self, document: &impl ResourceExt) -> bool {
-        self.written.lock().get(&key(document)).is_some_and(|version| *version == document.resource_version())
+    pub fn wrote<K: Kept>(&self, document: &K) -> bool {
+        let (namespace, name) = document.id();
+        let written = self.written.lock();
+        let version = written.get(&(namespace.to_owned(), name.to_owned()));
+        version.is_some_and(|version| version.as_deref() == document.version())
+    }
+
+    /// A document that is gone is nobody's echo.
+    pub fn forget_write<K: Kept>(&self, document: &K) {
+        let (namespace, name) = document.id();
+        self.written.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     fn tell(&self, tenant: TenantKey) {

@@ -44,8 +44,9 @@ use zeroize::Zeroizing;
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
-    kube_ext::{self, owned_by, owner, tenant_labels},
-    stores::Key,
+    kube_ext::{self, owner, tenant_labels},
+    note::Note,
+    stores::{Kept, Key},
 };
 
 /// Marks a Secret that holds a tenant's signing key; the value is the algorithm.
@@ -59,7 +60,7 @@ pub struct SigningKeys {
     /// The first signs, all verify.
     pub live: Vec<SigningSecret>,
     /// Secrets whose last token has expired.
-    retired: Vec<Arc<PartialObjectMeta<Secret>>>,
+    retired: Vec<Arc<Note<Secret>>>,
     /// When a key is due next, to be made or to be retired.
     pub next: Option<Timestamp>,
     /// A new key only verifies, because some replica may not have it yet.
@@ -126,6 +127,7 @@ pub async fn existing(
         return Ok((SigningKeys::default(), false));
     }
     let status = tenant.status.as_ref().and_then(|status| status.signing_key.as_ref());
+    let known = known.into_iter().map(|secret| Arc::new(Arc::unwrap_or_clone(secret).into())).collect();
     let Plan { name, verifying, retired, next } = plan(tenant, status, known, now);
     let api: Api<Secret> = Api::namespaced(client.clone(), &tenant.namespace().unwrap_or_default());
     let first = (tenant.spec.auth.signing.algorithm, name);
@@ -205,7 +207,7 @@ fn first_name(tenant: &Tenant) -> String {
 /// Deletes the Secrets of keys that verify nothing any more. Only after a document without them was applied.
 pub async fn retire(ctx: &Ctx, keys: &SigningKeys) -> Result<(), ReconcileError> {
     for secret in &keys.retired {
-        kube_ext::delete::<Secret>(&ctx.client, secret.as_ref()).await?;
+        kube_ext::delete::<Secret>(&ctx.client, &secret.identity()).await?;
     }
     Ok(())
 }
@@ -215,39 +217,32 @@ struct Plan {
     /// Name of the Secret that signs, be it there or not.
     name: String,
     verifying: Vec<(SigningAlgorithm, String)>,
-    retired: Vec<Arc<PartialObjectMeta<Secret>>>,
+    retired: Vec<Arc<Note<Secret>>>,
     next: Option<Timestamp>,
 }
 
-fn plan(
-    tenant: &Tenant,
-    in_use: Option<&SigningKeyInUse>,
-    known: Vec<Arc<PartialObjectMeta<Secret>>>,
-    now: Timestamp,
-) -> Plan {
+fn plan(tenant: &Tenant, in_use: Option<&SigningKeyInUse>, known: Vec<Arc<Note<Secret>>>, now: Timestamp) -> Plan {
     let auth = &tenant.spec.auth;
     let wanted = auth.signing.algorithm;
     let base = first_name(tenant);
-    let created = |secret: &PartialObjectMeta<Secret>| secret.creation_timestamp().map_or(now, |time| time.0);
+    let created = |secret: &Note<Secret>| secret.created().unwrap_or(now);
     let signs = |name: &str| in_use.is_some_and(|in_use| in_use.secret_name == name);
     let mut keys: Vec<_> = known
         .into_iter()
-        .filter(|secret| secret.metadata.deletion_timestamp.is_none() && owned_by(&secret.metadata, tenant))
-        .filter_map(|secret| Some((algorithm(secret.labels().get(LABEL)?)?, secret)))
+        .filter(|secret| !secret.is_deleting() && secret.is_owned_by(tenant))
+        .filter_map(|secret| Some((algorithm(secret.label(LABEL)?)?, secret)))
         .collect();
     // Newest first; of two that were made in one second the one that signs.
-    keys.sort_by_key(|(_, secret)| {
-        let name = secret.name_any();
-        std::cmp::Reverse((created(secret), signs(&name), name))
-    });
+    let name = |secret: &Note<Secret>| secret.id().1.to_owned();
+    keys.sort_by_key(|(_, secret)| std::cmp::Reverse((created(secret), signs(secret.id().1), name(secret))));
     let newest =
-        keys.iter().find(|(algorithm, _)| *algorithm == wanted).map(|(_, secret)| (secret.name_any(), created(secret)));
+        keys.iter().find(|(algorithm, _)| *algorithm == wanted).map(|(_, secret)| (name(secret), created(secret)));
     let due = |born: Timestamp| {
         let age = auth.signing.rotate_after_seconds?;
         born.checked_add(SignedDuration::from_secs(age.into())).ok()
     };
     let asked = rotation(tenant).filter(|rotation| in_use.and_then(|i| i.rotation.as_deref()) != Some(*rotation));
-    let born = |name: &str| keys.iter().find(|(_, key)| key.name_any() == name).map_or(now, |(_, key)| created(key));
+    let born = |name: &str| keys.iter().find(|(_, key)| key.id().1 == name).map_or(now, |(_, key)| created(key));
     let (name, since) = match (newest, asked.map(|rotation| successor(tenant, rotation))) {
         (_, Some(asked)) => (asked.clone(), born(&asked)),
         (None, None) => (base, now),
@@ -267,12 +262,12 @@ fn plan(
     let until = signs_since.map(|since| since.checked_add(lifetime).unwrap_or(Timestamp::MAX));
     let (retired, verifying): (Vec<_>, Vec<_>) = keys
         .into_iter()
-        .filter(|(_, secret)| secret.name_any() != name)
+        .filter(|(_, secret)| secret.id().1 != name)
         .partition(|_| until.is_some_and(|until| until <= now));
     let next = due(since).into_iter().chain(until.filter(|_| !verifying.is_empty())).min();
     Plan {
         name,
-        verifying: verifying.iter().map(|(algorithm, secret)| (*algorithm, secret.name_any())).collect(),
+        verifying: verifying.iter().map(|(algorithm, secret)| (*algorithm, secret.id().1.to_owned())).collect(),
         retired: retired.into_iter().map(|(_, secret)| secret).collect(),
         next,
     }
@@ -382,15 +377,22 @@ mod tests {
         tenant
     }
 
-    fn key(name: &str, algorithm: &str, born: i64) -> Arc<PartialObjectMeta<Secret>> {
-        let metadata = ObjectMeta {
+    fn metadata(name: &str, algorithm: &str, born: i64) -> ObjectMeta {
+        ObjectMeta {
             name: Some(name.into()),
             labels: Some([(LABEL.to_owned(), algorithm.to_owned())].into()),
             owner_references: owner(&tenant()).map(|owner| vec![owner]),
             creation_timestamp: Some(Time(at(born))),
             ..ObjectMeta::default()
-        };
-        Arc::new(PartialObjectMeta { metadata, ..PartialObjectMeta::default() })
+        }
+    }
+
+    fn note(metadata: ObjectMeta) -> Arc<Note<Secret>> {
+        Arc::new(PartialObjectMeta { metadata, ..PartialObjectMeta::default() }.into())
+    }
+
+    fn key(name: &str, algorithm: &str, born: i64) -> Arc<Note<Secret>> {
+        note(metadata(name, algorithm, born))
     }
 
     fn at(second: i64) -> Timestamp {
@@ -428,9 +430,8 @@ mod tests {
 
     #[test]
     fn a_secret_that_belongs_to_an_older_tenant_of_the_name_is_not_ours() {
-        let mut stranger = Arc::unwrap_or_clone(key("acme-signing-key-9", "EdDSA", 5));
-        stranger.metadata.owner_references = None;
-        assert_eq!(plan(&tenant(), None, vec![Arc::new(stranger)], at(10)).name, "acme-signing-key");
+        let stranger = ObjectMeta { owner_references: None, ..metadata("acme-signing-key-9", "EdDSA", 5) };
+        assert_eq!(plan(&tenant(), None, vec![note(stranger)], at(10)).name, "acme-signing-key");
     }
 
     fn signing(name: &str, since: i64, rotation: Option<&str>) -> SigningKeyInUse {

@@ -4,12 +4,11 @@ use crds::{
     Tenant, TenantStatus,
     conditions::{
         ACCEPTED, DATABASE_READY, PROGRAMMED, READY, RESOLVED_REFS, SUSPENDED, of,
-        reasons::{self, NO_READY_REPLICAS, PARTIALLY_PROGRAMMED, RECONCILING, REJECTED_BY_REPLICA},
+        reasons::{self, NO_READY_REPLICAS, PARTIALLY_PROGRAMMED, REJECTED_BY_REPLICA},
     },
     tenant::{DatabaseIsolation, LoadedConfig, TenantDatabase},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
     outcome::{Serving, Standing},
@@ -17,7 +16,7 @@ use super::{
     validate::ValidatedTenant,
 };
 use crate::{
-    kube_ext::{Conditions, State, find},
+    kube_ext::{Conditions, State},
     render::{
         problem::{Problem, summary},
         verdict::Verdict,
@@ -25,25 +24,8 @@ use crate::{
     replicas::Loaded,
 };
 
-/// The status of a generation that is about to be worked through: what was said before stays, but `Ready` is open
-/// again. `None` when this generation has been worked through already.
-pub fn opened(tenant: &Tenant, before: &TenantStatus, now: Timestamp) -> Option<TenantStatus> {
-    let generation = tenant.metadata.generation;
-    let known = before.observed_generation == generation && !before.conditions.is_empty();
-    (!known).then(|| TenantStatus {
-        observed_generation: generation,
-        conditions: reopen(of::TENANT, &before.conditions, generation, now),
-        ..before.clone()
-    })
-}
-
-/// Conditions of a new generation: all there, `Ready` unknown, the others as they were until they are looked at.
-pub fn reopen(types: &[&str], before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    let mut conditions = Conditions::new(types, before, generation, now);
-    conditions.set(READY, State::Unknown, RECONCILING, "this generation is being worked through");
-    let fresh = conditions.into_vec().into_iter();
-    fresh.map(|new| find(before, &new.type_).filter(|_| new.type_ != READY).cloned().unwrap_or(new)).collect()
-}
+/// What `Ready` needs.
+const NEEDED: &[&str] = &[ACCEPTED, RESOLVED_REFS, DATABASE_READY, PROGRAMMED];
 
 /// The status as it should be, and what is new about it.
 pub fn status<'a>(
@@ -74,7 +56,7 @@ pub fn status<'a>(
     } else {
         conditions.set(SUSPENDED, State::False, reasons::ACTIVE, "the tenant is served");
     }
-    roll_up(&mut conditions, &[ACCEPTED, RESOLVED_REFS, DATABASE_READY, PROGRAMMED]);
+    roll_up(&mut conditions, NEEDED);
 
     let config = validated.config.as_ref().map(|(_, config)| config);
     let status = TenantStatus {
@@ -86,11 +68,7 @@ pub fn status<'a>(
         },
         database: Some(TenantDatabase { mode: DatabaseIsolation::RowLevelSecurity, name: None }),
         config: match serving {
-            Some(Serving { revision, loaded }) => Some(LoadedConfig {
-                revision: revision.to_string(),
-                loaded_replicas: loaded.loaded,
-                ready_replicas: loaded.ready,
-            }),
+            Some(serving) => Some(loaded_config(serving)),
             None => before.config.clone(),
         },
         signing_key: match config.and_then(|config| config.auth.signing_keys.first()) {
@@ -103,6 +81,24 @@ pub fn status<'a>(
         conditions: conditions.clone().into_vec(),
     };
     (status, conditions)
+}
+
+/// The same verdicts, with what the replicas say now.
+pub fn answered<'a>(
+    tenant: &Tenant,
+    before: &'a TenantStatus,
+    serving: &Serving,
+    now: Timestamp,
+) -> (TenantStatus, Conditions<'a>) {
+    let mut conditions = Conditions::again(&before.conditions, tenant.metadata.generation, now);
+    programmed(&mut conditions, Some(serving));
+    roll_up(&mut conditions, NEEDED);
+    let list = conditions.clone().into_vec();
+    (TenantStatus { config: Some(loaded_config(serving)), conditions: list, ..before.clone() }, conditions)
+}
+
+fn loaded_config(Serving { revision, loaded, .. }: &Serving) -> LoadedConfig {
+    LoadedConfig { revision: revision.to_string(), loaded_replicas: loaded.loaded, ready_replicas: loaded.ready }
 }
 
 /// The status of a Tenant that is on its way out.
@@ -130,12 +126,12 @@ pub fn verdict(conditions: &mut Conditions<'_>, type_: &str, problems: &[Problem
 
 /// `Programmed`, from the answers of the replicas.
 pub fn programmed(conditions: &mut Conditions<'_>, serving: Option<&Serving>) {
-    let Some(Serving { revision, loaded }) = serving else {
+    let Some(Serving { revision, loaded, .. }) = serving else {
         let message = "nothing new is served: what stands in the way is said in the other conditions";
         conditions.set(PROGRAMMED, State::False, reasons::INVALID, message);
         return;
     };
-    let Loaded { loaded: have, ready, rejected } = loaded;
+    let Loaded { loaded: have, ready, rejected, silent } = loaded;
     let counted = format!("{have} of {ready} ready replicas serve revision {revision}");
     match rejected {
         _ if loaded.everywhere() => conditions.set(PROGRAMMED, State::True, reasons::PROGRAMMED, counted),
@@ -151,7 +147,11 @@ pub fn programmed(conditions: &mut Conditions<'_>, serving: Option<&Serving>) {
             NO_READY_REPLICAS,
             format!("no replica of the API is ready to serve revision {revision}: see the Platform's conditions"),
         ),
-        None => conditions.set(PROGRAMMED, State::False, PARTIALLY_PROGRAMMED, counted),
+        None => {
+            let silent = silent.iter().map(|pod| format!("; pod {pod:?} does not answer on its management port"));
+            let message = format!("{counted}{}", silent.collect::<String>());
+            conditions.set(PROGRAMMED, State::False, PARTIALLY_PROGRAMMED, message)
+        }
     };
 }
 

@@ -133,6 +133,7 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
         problems,
         next: expiries.chain(signing_keys.next).min(),
         outcome: Outcome {
+            generation: tenant.metadata.generation,
             serving: None,
             bindings: access.verdicts,
             providers: payments.verdicts,

@@ -1,0 +1,118 @@
+//! What is kept of an object that is watched only to notice a touch, and of which there are as many as Tenants: a tenth of
+//! what its metadata takes.
+
+use std::{borrow::Cow, marker::PhantomData};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Resource, ResourceExt,
+    api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},
+};
+
+use crate::stores::Kept;
+
+/// Labels that are kept.
+const OURS: &str = "tenantry.dev/";
+
+/// A note of one object of kind `K`.
+#[derive(Debug)]
+pub struct Note<K> {
+    namespace: Box<str>,
+    name: Box<str>,
+    uid: Box<str>,
+    version: Box<str>,
+    /// The controlling owner.
+    owner: Option<Box<str>>,
+    labels: Box<[(Box<str>, Box<str>)]>,
+    created: Option<Timestamp>,
+    deleting: bool,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Clone for Note<K> {
+    fn clone(&self) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            version: self.version.clone(),
+            owner: self.owner.clone(),
+            labels: self.labels.clone(),
+            created: self.created,
+            deleting: self.deleting,
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> From<PartialObjectMeta<K>> for Note<K> {
+    fn from(PartialObjectMeta { metadata, .. }: PartialObjectMeta<K>) -> Self {
+        let boxed = |text: Option<String>| text.unwrap_or_default().into_boxed_str();
+        let controls = |owner: &OwnerReference| owner.controller == Some(true);
+        let labels = metadata.labels.into_iter().flatten().filter(|(key, _)| key.starts_with(OURS));
+        Self {
+            owner: metadata.owner_references.into_iter().flatten().find(controls).map(|owner| owner.uid.into()),
+            namespace: boxed(metadata.namespace),
+            name: boxed(metadata.name),
+            uid: boxed(metadata.uid),
+            version: boxed(metadata.resource_version),
+            labels: labels.map(|(key, value)| (key.into(), value.into())).collect(),
+            created: metadata.creation_timestamp.map(|time| time.0),
+            deleting: metadata.deletion_timestamp.is_some(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K> Note<K> {
+    pub fn is_deleting(&self) -> bool {
+        self.deleting
+    }
+
+    /// Whether this object, and not an older one of the same name, controls it.
+    pub fn is_owned_by(&self, owner: &impl ResourceExt) -> bool {
+        self.owner.is_some() && self.owner.as_deref() == owner.uid().as_deref()
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Note<K> {
+    /// Name, namespace and uid: enough to delete exactly this object.
+    pub fn identity(&self) -> PartialObjectMeta<K> {
+        let metadata = ObjectMeta {
+            namespace: Some(self.namespace.to_string()),
+            name: Some(self.name.to_string()),
+            uid: Some(self.uid.to_string()),
+            ..ObjectMeta::default()
+        };
+        metadata.into_response_partial()
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + 'static> Kept for Note<K> {
+    fn kind_name() -> Cow<'static, str> {
+        K::kind(&())
+    }
+
+    fn plural_name() -> Cow<'static, str> {
+        K::plural(&())
+    }
+
+    fn id(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
+    fn version(&self) -> Option<&str> {
+        Some(self.version.as_ref()).filter(|version| !version.is_empty())
+    }
+
+    fn created(&self) -> Option<Timestamp> {
+        self.created
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(known, _)| **known == *key).map(|(_, value)| value.as_ref())
+    }
+
+    fn trim(&mut self) {}
+}
