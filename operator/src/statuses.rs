@@ -35,7 +35,9 @@ use crate::{
 pub const OPENING: Duration = Duration::from_millis(250);
 
 /// A kind whose status is one author's verdict in conditions.
-pub trait Judged: Namespaced + HasStatus<Status: Clone + Default + PartialEq + Serialize + Send> + 'static {
+pub trait Judged:
+    Namespaced + HasStatus<Status: Clone + Default + PartialEq + Serialize + Send + Sync> + 'static
+{
     /// All condition types, in their order.
     const CONDITIONS: &'static [&'static str];
 

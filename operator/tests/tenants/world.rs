@@ -5,34 +5,37 @@ use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 use apiserver::{Handle, Options, Server};
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
-    http::StatusCode,
+    extract::{Query, State},
     routing::get,
 };
 use clap::Parser;
+use contract::names::{ANNOTATION_REVISION, LABEL_CONTRACT, LABEL_TENANT};
 use crds::conditions;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{Namespace, Pod, Secret},
+    api::core::v1::{ConfigMap, Namespace, Pod, Secret},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, wait, watcher},
 };
 use operator::cli::Cli;
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub const NAMESPACE: &str = "shop";
 /// Nothing here takes long; what takes this long does not happen.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How often a fake replica looks for news.
+const LOOK: Duration = Duration::from_millis(20);
 
 pub struct World {
     pub client: Client,
@@ -99,7 +102,8 @@ impl World {
         let replicas = Arc::new(Replicas::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let router = Router::new().route("/internal/config/{tenant}", get(answer)).with_state(replicas.clone());
+        let documents = Api::namespaced(client.clone(), NAMESPACE);
+        let router = Router::new().route("/internal/config", get(answer)).with_state((replicas.clone(), documents));
         tokio::spawn(async move { axum::serve(listener, router).await });
 
         let world = Self { client, replicas, running: None, _control_plane: control_plane };
@@ -227,21 +231,33 @@ pub fn conditions_of<K: Serialize>(object: &K) -> Vec<Condition> {
     serde_json::from_value(value["status"]["conditions"].clone()).unwrap_or_default()
 }
 
+/// Everything that a replica serves, when it is not what the cursor stands for any more.
 async fn answer(
-    State(replicas): State<Arc<Replicas>>,
-    Path(tenant): Path<String>,
+    State((replicas, documents)): State<(Arc<Replicas>, Api<ConfigMap>)>,
     Query(asked): Query<HashMap<String, String>>,
-) -> Result<Json<Value>, StatusCode> {
-    let revision = &asked["revision"];
-    let said = |revision: &str, rejected: Value| json!({"tenant": tenant, "revision": revision, "loadedAt": "2026-01-01T00:00:00Z", "rejected": rejected});
-    if replicas.deaf.lock().contains(&tenant) {
-        return Err(StatusCode::NOT_FOUND);
+) -> Json<Value> {
+    let since = asked.get("since").cloned();
+    loop {
+        let (mut tenants, mut rejected) = (serde_json::Map::new(), serde_json::Map::new());
+        for document in documents.list(&ListParams::default().labels(LABEL_CONTRACT)).await.unwrap() {
+            let (tenant, revision) = (&document.labels()[LABEL_TENANT], &document.annotations()[ANNOTATION_REVISION]);
+            let mut serves = revision.as_str();
+            if replicas.deaf.lock().contains(tenant) {
+                continue;
+            }
+            if replicas.refusing.lock().contains(tenant) {
+                rejected.insert(tenant.clone(), json!({"revision": revision, "error": "a field is new to me"}));
+                serves = "0000000000000000";
+            }
+            tenants.insert(tenant.clone(), json!({"revision": serves, "loadedAt": "2026-01-01T00:00:00Z"}));
+        }
+        let told = json!({"tenants": tenants, "rejected": rejected});
+        let cursor = hex::encode(Sha256::digest(told.to_string()));
+        if since.as_ref() != Some(&cursor) {
+            return Json(json!({"cursor": cursor, "whole": true, "tenants": tenants, "rejected": rejected}));
+        }
+        tokio::time::sleep(LOOK).await;
     }
-    if replicas.refusing.lock().contains(&tenant) {
-        let rejected = json!({"revision": revision, "error": "a field is new to me"});
-        return Ok(Json(said("0000000000000000", rejected)));
-    }
-    Ok(Json(said(revision, Value::Null)))
 }
 
 const PLATFORM: &str = "

@@ -27,6 +27,7 @@ pub struct Handle {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     api: Arc<Api>,
+    router: Router,
 }
 
 impl Server {
@@ -37,9 +38,9 @@ impl Server {
         let url = format!("http://{}", listener.local_addr()?);
         let stop = CancellationToken::new();
         let router = http::router(api.clone(), stop.clone(), options.bookmark_interval);
-        let serve = tokio::spawn(accept(listener, router, stop.clone()));
+        let serve = tokio::spawn(accept(listener, router.clone(), stop.clone()));
         let collect = tokio::spawn(gc::run(api.clone(), changes, stop.clone()));
-        Ok(Handle { url, stop, tasks: vec![serve, collect], api })
+        Ok(Handle { url, stop, tasks: vec![serve, collect], api, router })
     }
 }
 
@@ -77,6 +78,11 @@ impl Handle {
     /// `http://127.0.0.1:<port>`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same server without a network in between: for tests whose time is virtual, or who stand on the wire.
+    pub fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// A kubeconfig (YAML) whose only context points here.

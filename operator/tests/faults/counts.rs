@@ -1,0 +1,85 @@
+//! What a change costs the API server: counted, with one Tenant and with many.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::{
+    script::SCRIPT,
+    world::{Run, World},
+};
+
+/// Enough that a look at each of them would be seen.
+const MANY: usize = 40;
+
+fn tenant(number: usize, display_name: &str) -> String {
+    format!(
+        "kind: Tenant\nmetadata: {{name: tenant-{number}}}\nspec: {{displayName: {display_name}, hostnames: [t{number}.example]}}"
+    )
+}
+
+/// A platform with so many tenants, at rest.
+async fn serve(run: &mut Run<'_>, tenants: usize) {
+    for deed in SCRIPT[0].1 {
+        run.does(*deed).await;
+    }
+    run.rests().await;
+    for number in 0..tenants {
+        run.apply(&tenant(number, "Before")).await;
+    }
+    run.rests().await;
+    run.wire.requests();
+}
+
+/// The requests that belong to Tenants; a Platform looks at itself every ten minutes.
+fn of_tenants(requests: Vec<String>) -> Vec<String> {
+    let mut requests: Vec<_> = requests.into_iter().filter(|request| request.contains("tenant-")).collect();
+    requests.sort();
+    requests
+}
+
+#[test]
+fn a_change_of_one_tenant_costs_the_same_among_many_and_its_status_is_written_once() {
+    let change = |tenants| {
+        World::new().with_operator(async |run| {
+            serve(run, tenants).await;
+            run.apply(&tenant(0, "After")).await;
+            run.rests().await;
+            run.wire.requests()
+        })
+    };
+    let alone = change(1);
+    assert_eq!(
+        alone,
+        [
+            "GET configmaps/tenant-0-tenant-config",
+            "GET secrets/tenant-0-signing-key",
+            "PATCH configmaps/tenant-0-tenant-config",
+            "PATCH tenants/tenant-0/status",
+        ]
+    );
+    assert_eq!(change(MANY), alone);
+}
+
+#[test]
+fn at_rest_nothing_is_asked_and_nothing_written() {
+    World::new().with_operator(async |run| {
+        serve(run, 3).await;
+        sleep(Duration::from_hours(1)).await;
+        assert_eq!(of_tenants(run.wire.requests()), [""; 0]);
+    });
+}
+
+#[test]
+fn a_new_operator_reads_each_tenant_at_a_bounded_pace_and_writes_nothing() {
+    World::new().with_operator(async |run| {
+        serve(run, MANY).await;
+        let took = run.restarts().await;
+        let requests = of_tenants(run.wire.requests());
+        assert_eq!(requests.len(), 2 * MANY, "{requests:?}");
+        assert!(requests.iter().all(|request| request.starts_with("GET ")), "{requests:?}");
+        // Two hundred a second.
+        let pace = Duration::from_millis(5) * u32::try_from(MANY - 1).unwrap();
+        assert!(took >= pace, "{took:?}");
+    });
+}

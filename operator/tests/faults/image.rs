@@ -1,0 +1,94 @@
+//! What a namespace looks like, without what two runs may differ in: identities, versions, times, generated names, and
+//! what is sealed or hashed.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use regex::Regex;
+use serde_json::Value;
+
+use crate::fault::read;
+
+/// Everything that the operator makes or speaks about.
+const KINDS: &[&str] = &[
+    "apis/tenantry.dev/v1alpha1/namespaces/NS/platforms",
+    "apis/tenantry.dev/v1alpha1/namespaces/NS/tenants",
+    "apis/tenantry.dev/v1alpha1/namespaces/NS/rolebindings",
+    "apis/tenantry.dev/v1alpha1/namespaces/NS/paymentproviders",
+    "apis/tenantry.dev/v1alpha1/namespaces/NS/ratelimitpolicies",
+    "api/v1/namespaces/NS/configmaps",
+    "api/v1/namespaces/NS/secrets",
+    "api/v1/namespaces/NS/services",
+    "api/v1/namespaces/NS/serviceaccounts",
+    "apis/apps/v1/namespaces/NS/deployments",
+    "apis/batch/v1/namespaces/NS/jobs",
+    "apis/policy/v1/namespaces/NS/poddisruptionbudgets",
+    "apis/networking.k8s.io/v1/namespaces/NS/ingresses",
+    "apis/rbac.authorization.k8s.io/v1/namespaces/NS/roles",
+    "apis/rbac.authorization.k8s.io/v1/namespaces/NS/rolebindings",
+];
+
+/// One line an object, in order.
+pub async fn image(router: &Router, namespace: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for kind in KINDS {
+        let path = format!("/{}", kind.replace("NS", namespace));
+        let list = read(router, &path).await.unwrap_or_else(|| panic!("{path} cannot be listed"));
+        let plural = kind.rsplit('/').next().unwrap();
+        for object in list["items"].as_array().unwrap() {
+            lines.push(format!("{plural} {}", line(object.clone(), namespace)));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn line(mut object: Value, namespace: &str) -> String {
+    let secret = object["kind"] == "Secret" || object.get("stringData").is_some() || object["type"] == "Opaque";
+    if let (true, Some(data)) = (secret, object["data"].as_object_mut()) {
+        data.values_mut().for_each(|value| *value = "…".into());
+    }
+    strip(&mut object);
+    let text = object.to_string().replace(namespace, "NS");
+    // The document is text inside of this text.
+    let text = REPLACED.iter().fold(text, |text, (pattern, with)| pattern.replace_all(&text, *with).into_owned());
+    text
+}
+
+static REPLACED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+    let patterns = [
+        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
+        // Digests and revisions, alone or behind a name.
+        (r"\b[0-9a-f]{64}\b", "DIGEST"),
+        (r"\b[0-9a-f]{16}\b", "REVISION"),
+        (r"-[0-9a-f]{8,12}\b", "-HASH"),
+        (r"\b[0-9a-f]{10}\b", "HASH"),
+        (r#"v1\.[A-Za-z0-9+/_=-]{8,}(\.[A-Za-z0-9+/_=-]+)*"#, "SEALED"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
+    ];
+    patterns.map(|(pattern, with)| (Regex::new(pattern).unwrap(), with)).into()
+});
+
+/// Drops what no two runs have in common.
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for key in [
+                "uid",
+                "resourceVersion",
+                "managedFields",
+                "creationTimestamp",
+                "lastTransitionTime",
+                "generation",
+                "observedGeneration",
+                "clusterIP",
+                "clusterIPs",
+            ] {
+                map.remove(key);
+            }
+            map.values_mut().for_each(strip);
+        }
+        Value::Array(list) => list.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
