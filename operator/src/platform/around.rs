@@ -52,7 +52,7 @@ pub async fn apply(ctx: &Ctx, found: &Dereferenced, around: Around) -> Result<()
 }
 
 /// Applies what is wished for, or removes what we made before.
-async fn keep<K: Namespaced, S: Kept>(
+async fn keep<K: Namespaced, S: Kept + kube::Resource<DynamicType = ()>>(
     ctx: &Ctx,
     found: &Dereferenced,
     shelf: &Shelf<S>,
