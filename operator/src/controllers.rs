@@ -342,7 +342,8 @@ impl Watches<'_> {
             }
         };
         for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
-            self.start(scope, watch::whole(api, config.clone()), kept, (seen, on, unreadable::<K>));
+            let events = watch::unlabelled(watch::whole(api, config.clone()));
+            self.start(scope, events, kept, (seen, on, unreadable::<K>));
         }
     }
 

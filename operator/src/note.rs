@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, marker::PhantomData};
 
+use contract::names::{LABEL_PLATFORM, LABEL_TENANT};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
@@ -10,10 +11,10 @@ use kube::{
     api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},
 };
 
-use crate::stores::Kept;
+use crate::{stores::Kept, tenant::signing_key};
 
 /// Labels that are kept.
-const OURS: &str = "tenantry.dev/";
+const OURS: [&str; 3] = [LABEL_TENANT, LABEL_PLATFORM, signing_key::LABEL];
 
 /// A note of one object of kind `K`.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct Note<K> {
     version: Box<str>,
     /// The controlling owner.
     owner: Option<Box<str>>,
-    labels: Box<[(Box<str>, Box<str>)]>,
+    labels: [Option<Box<str>>; OURS.len()],
     created: Option<Timestamp>,
     deleting: bool,
     kind: PhantomData<fn() -> K>,
@@ -50,14 +51,14 @@ impl<K: Resource<DynamicType = ()>> From<PartialObjectMeta<K>> for Note<K> {
     fn from(PartialObjectMeta { metadata, .. }: PartialObjectMeta<K>) -> Self {
         let boxed = |text: Option<String>| text.unwrap_or_default().into_boxed_str();
         let controls = |owner: &OwnerReference| owner.controller == Some(true);
-        let labels = metadata.labels.into_iter().flatten().filter(|(key, _)| key.starts_with(OURS));
+        let mut labels = metadata.labels.unwrap_or_default();
         Self {
             owner: metadata.owner_references.into_iter().flatten().find(controls).map(|owner| owner.uid.into()),
             namespace: boxed(metadata.namespace),
             name: boxed(metadata.name),
             uid: boxed(metadata.uid),
             version: boxed(metadata.resource_version),
-            labels: labels.map(|(key, value)| (key.into(), value.into())).collect(),
+            labels: OURS.map(|key| labels.remove(key).map(String::into_boxed_str)),
             created: metadata.creation_timestamp.map(|time| time.0),
             deleting: metadata.deletion_timestamp.is_some(),
             kind: PhantomData,
@@ -111,7 +112,7 @@ impl<K: Resource<DynamicType = ()> + 'static> Kept for Note<K> {
     }
 
     fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(known, _)| **known == *key).map(|(_, value)| value.as_ref())
+        OURS.iter().zip(&self.labels).find(|(known, _)| **known == key).and_then(|(_, value)| value.as_deref())
     }
 
     fn trim(&mut self) {}

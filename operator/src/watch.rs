@@ -100,6 +100,20 @@ pub fn whole<K: Watched>(
     watcher(api, config.page_size(PAGE)).default_backoff()
 }
 
+/// The same objects without their labels, which no reconciler asks for: a map of them takes as much as a small spec.
+pub fn unlabelled<K: Kept + Resource>(
+    events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send,
+) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send {
+    events.map(|mut event| {
+        if let Ok(Event::Apply(object) | Event::InitApply(object)) = &mut event
+            && let DeserializeGuard(Ok(object)) = object
+        {
+            object.meta_mut().labels = None;
+        }
+        event
+    })
+}
+
 /// Objects by their metadata only, or by what is noted of it.
 pub fn metadata<K: Watched, N: Kept + From<PartialObjectMeta<K>>>(
     api: Api<PartialObjectMeta<K>>,

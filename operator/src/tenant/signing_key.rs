@@ -50,7 +50,7 @@ use crate::{
 };
 
 /// Marks a Secret that holds a tenant's signing key; the value is the algorithm.
-const LABEL: &str = "tenantry.dev/signing-key";
+pub const LABEL: &str = "tenantry.dev/signing-key";
 /// How long after its last token's end a key still verifies: clocks differ.
 const LEEWAY: SignedDuration = SignedDuration::from_secs(120);
 

@@ -45,7 +45,7 @@ fn a_change_of_one_tenant_costs_the_same_among_many_and_its_status_is_written_on
             serve(run, tenants).await;
             run.apply(&tenant(0, "After")).await;
             run.rests().await;
-            run.wire.requests()
+            of_tenants(run.wire.requests())
         })
     };
     let alone = change(1);

@@ -162,7 +162,8 @@ async fn a_new_signing_key_signs_when_every_replica_has_it_and_the_status_says_s
     let asked = json!({"metadata": {"annotations": {"tenantry.dev/rotate-signing-key": "leaked"}}});
     world.all::<Tenant>().patch("acme", &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
     world.condition::<Tenant>("acme", "Programmed", "False", "PartiallyProgrammed").await;
-    let introduced = keys(&world.get("acme-tenant-config").await);
+    let two = |config: Option<&ConfigMap>| config.is_some_and(|config| keys(config).len() == 2);
+    let introduced = keys(&world.until("acme-tenant-config", "with a second key", two).await.unwrap());
     assert_eq!((introduced.len(), introduced[0].as_str()), (2, "acme-signing-key"), "the new one only verifies");
 
     world.replicas.deaf.lock().clear();
