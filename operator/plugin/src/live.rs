@@ -31,7 +31,7 @@ pub async fn stores(connection: &Connection) -> Result<Stores> {
 
 async fn fill<K>(client: &Client, namespace: &str, shelf: &Shelf<K>) -> Result<()>
 where
-    K: Kept + Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: Kept + Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(client.clone(), namespace);
     let mut params = ListParams::default().limit(PAGE);

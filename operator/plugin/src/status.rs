@@ -319,7 +319,7 @@ pub fn of_tenant(stores: &Stores, tenant: &Tenant) -> TenantReport {
     }
 }
 
-fn about<K: Kept>(
+fn about<K: Kept + kube::Resource<DynamicType = ()>>(
     objects: &mut BTreeMap<String, Option<Problem>>,
     found: &[std::sync::Arc<K>],
     list: impl Fn(&K) -> Option<&[Condition]>,

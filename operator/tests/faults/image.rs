@@ -28,19 +28,30 @@ const KINDS: &[&str] = &[
     "apis/rbac.authorization.k8s.io/v1/namespaces/NS/rolebindings",
 ];
 
-/// One line an object, in order.
-pub async fn image(router: &Router, namespace: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    for kind in KINDS {
-        let path = format!("/{}", kind.replace("NS", namespace));
-        let list = read(router, &path).await.unwrap_or_else(|| panic!("{path} cannot be listed"));
-        let plural = kind.rsplit('/').next().unwrap();
-        for object in list["items"].as_array().unwrap() {
-            lines.push(format!("{plural} {}", line(object.clone(), namespace)));
+/// The objects of a namespace, as they are.
+#[derive(PartialEq)]
+pub struct Image(Vec<(&'static str, Value)>);
+
+impl Image {
+    pub async fn take(router: &Router, namespace: &str) -> Self {
+        let mut objects = Vec::new();
+        for kind in KINDS {
+            let path = format!("/{}", kind.replace("NS", namespace));
+            let mut list = read(router, &path).await.unwrap_or_else(|| panic!("{path} cannot be listed"));
+            let plural = kind.rsplit('/').next().unwrap();
+            let items = list["items"].as_array_mut().unwrap();
+            objects.extend(items.drain(..).map(|object| (plural, object)));
         }
+        Self(objects)
     }
-    lines.sort();
-    lines
+
+    /// One line an object, in order, with what two runs have in common.
+    pub fn lines(&self, namespace: &str) -> Vec<String> {
+        let lines = self.0.iter().map(|(plural, object)| format!("{plural} {}", line(object.clone(), namespace)));
+        let mut lines: Vec<_> = lines.collect();
+        lines.sort();
+        lines
+    }
 }
 
 fn line(mut object: Value, namespace: &str) -> String {

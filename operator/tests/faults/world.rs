@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fault::{Fault, Wire, client, pass, read},
-    image::image,
+    image::Image,
     node::{self, Replica},
     script::{Deed, SCRIPT},
 };
@@ -34,10 +34,10 @@ use crate::{
 /// How late a late event is: later than anything that follows from the others.
 pub const DELAY: Duration = Duration::from_secs(3);
 /// A state that lasts this long is the end of a step.
-const QUIET: Duration = Duration::from_secs(8);
+const QUIET: Duration = Duration::from_secs(6);
 /// Longer than every back-off: what has not come by then does not come.
 const PATIENCE: Duration = Duration::from_mins(15);
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(500);
 
 pub struct World {
     runtime: Runtime,
@@ -200,7 +200,7 @@ impl<'a> Run<'a> {
     /// An operator that dies meanwhile is started anew.
     async fn settles(&mut self, step: usize) -> Result<Vec<String>, String> {
         let began = Instant::now();
-        let (mut state, mut since) = (Vec::new(), began);
+        let (mut seen, mut state, mut since) = (None, Vec::new(), began);
         loop {
             tokio::select! {
                 () = self.wire.dies.notified() => {
@@ -210,9 +210,10 @@ impl<'a> Run<'a> {
                 () = sleep(LOOK) => {}
             }
             self.operator.assert_alive();
-            let now = image(&self.router, &self.namespace).await;
-            if now != state {
-                (state, since) = (now, Instant::now());
+            let now = Image::take(&self.router, &self.namespace).await;
+            if seen.as_ref() != Some(&now) {
+                (state, since) = (now.lines(&self.namespace), Instant::now());
+                seen = Some(now);
             }
             let expected = self.expected.map(|states| &states[step]);
             let arrived = expected.is_none_or(|expected| *expected == state);

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use operator::stores::{Kept, Shelf, Stores};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -193,7 +193,7 @@ fn copy<K: Kept>(from: &Shelf<K>, to: &Shelf<K>) {
     }
 }
 
-fn put<K: Kept + DeserializeOwned + Serialize>(
+fn put<K: Kept + Resource<DynamicType = ()> + DeserializeOwned + Serialize>(
     before: &Shelf<K>,
     after: &Shelf<K>,
     object: Value,
@@ -219,7 +219,7 @@ fn labels(object: &impl ResourceExt) -> [BTreeMap<String, String>; 2] {
 }
 
 fn take<K: Kept>(shelf: &Shelf<K>, namespace: &str, name: &str) -> bool {
-    shelf.get(namespace, name).is_some_and(|object| shelf.take(object.as_ref()).is_some())
+    shelf.take(namespace, name).is_some()
 }
 
 /// Its kind, where that is one that matters here.
