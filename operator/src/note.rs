@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, marker::PhantomData};
 
-use contract::names::{LABEL_PLATFORM, LABEL_TENANT};
+use contract::names::{ANNOTATION_REVISION, LABEL_PLATFORM, LABEL_TENANT};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
@@ -26,6 +26,8 @@ pub struct Note<K> {
     /// The controlling owner.
     owner: Option<Box<str>>,
     labels: [Option<Box<str>>; OURS.len()],
+    /// Of a document.
+    revision: Option<Box<str>>,
     created: Option<Timestamp>,
     deleting: bool,
     kind: PhantomData<fn() -> K>,
@@ -40,6 +42,7 @@ impl<K> Clone for Note<K> {
             version: self.version.clone(),
             owner: self.owner.clone(),
             labels: self.labels.clone(),
+            revision: self.revision.clone(),
             created: self.created,
             deleting: self.deleting,
             kind: PhantomData,
@@ -58,6 +61,10 @@ impl<K: Resource<DynamicType = ()>> From<PartialObjectMeta<K>> for Note<K> {
             name: boxed(metadata.name),
             uid: boxed(metadata.uid),
             version: boxed(metadata.resource_version),
+            revision: metadata
+                .annotations
+                .and_then(|mut annotations| annotations.remove(ANNOTATION_REVISION))
+                .map(String::into_boxed_str),
             labels: OURS.map(|key| labels.remove(key).map(String::into_boxed_str)),
             created: metadata.creation_timestamp.map(|time| time.0),
             deleting: metadata.deletion_timestamp.is_some(),
@@ -67,6 +74,11 @@ impl<K: Resource<DynamicType = ()>> From<PartialObjectMeta<K>> for Note<K> {
 }
 
 impl<K> Note<K> {
+    /// The revision that a document says it is.
+    pub fn revision(&self) -> Option<&str> {
+        self.revision.as_deref()
+    }
+
     pub fn is_deleting(&self) -> bool {
         self.deleting
     }

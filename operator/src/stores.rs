@@ -30,7 +30,7 @@ use crate::peers::{HttpRoute, PodMonitor, ScaledObject};
 /// What objects can be found by, besides their name. Namespaced: names of different namespaces never meet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// Belongs or refers to this Platform, and to no Tenant.
+    /// Belongs or refers to this Platform.
     Platform(String, String),
     /// Belongs or refers to this Tenant.
     Tenant(String, String),
@@ -323,14 +323,10 @@ fn secret(object: &impl Kept, name: &str) -> Key {
     Key::Secret(namespace(object), name.into())
 }
 
-/// The owner by label, for what the operator made: a Tenant, or else a Platform.
+/// The owners by label, for what the operator made.
 fn labelled<K: Kept>(object: &K) -> Vec<Key> {
-    let owner = match (object.label(LABEL_TENANT), object.label(LABEL_PLATFORM)) {
-        (Some(name), _) => Some(tenant(object, name)),
-        (None, Some(name)) => Some(platform(object, name)),
-        (None, None) => None,
-    };
-    owner.into_iter().collect()
+    let platform = object.label(LABEL_PLATFORM).map(|name| platform(object, name));
+    platform.into_iter().chain(object.label(LABEL_TENANT).map(|name| tenant(object, name))).collect()
 }
 
 fn tenant_keys(object: &Tenant) -> Vec<Key> {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use contract::names::{ANNOTATION_REVISION, LABEL_COLOR, LABEL_RELEASE, LABEL_TENANT};
+use contract::names::{LABEL_COLOR, LABEL_RELEASE, LABEL_TENANT};
 use crds::platform::Color;
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -15,7 +15,11 @@ use super::{
     machine::{Pods, Trouble},
     observed::release,
 };
-use crate::{context::Ctx, replicas::management_address, stores::Key};
+use crate::{
+    context::Ctx,
+    replicas::management_address,
+    stores::{Kept, Key},
+};
 
 /// After this many restarts a crash is no coincidence.
 const CRASHES: i32 = 3;
@@ -85,12 +89,7 @@ pub async fn ask_what_they_hold(ctx: &Ctx, namespace: &str, platform: &str, mine
     let documents = ctx.stores.documents.find(&Key::Platform(namespace.into(), platform.into()));
     let wanted: BTreeMap<_, _> = documents
         .iter()
-        .filter_map(|document| {
-            Some((
-                document.labels().get(LABEL_TENANT)?.clone(),
-                document.annotations().get(ANNOTATION_REVISION)?.clone(),
-            ))
-        })
+        .filter_map(|document| Some((document.label(LABEL_TENANT)?.to_owned(), document.revision()?.to_owned())))
         .collect();
     let asked = mine.iter().filter_map(|pod| Some((pod.name_any(), management_address(pod)?)));
     let answers = asked.map(|(name, address)| {
