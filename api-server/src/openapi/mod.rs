@@ -3,10 +3,17 @@
 #[cfg(test)]
 mod tests;
 
+use std::io::Read as _;
+
 use axum::{
     Router,
-    http::{HeaderValue, header},
+    body::{Body, to_bytes},
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    middleware::{Next, from_fn},
+    response::{IntoResponse as _, Response as Answer},
 };
+use flate2::read::GzDecoder;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::{
     OpenApi as _,
@@ -82,5 +89,27 @@ pub fn pages() -> Router<App> {
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'",
     );
     let page = Router::new().merge(SwaggerUi::new("/docs").url("/openapi.json", router::document()));
-    page.layer(SetResponseHeaderLayer::overriding(header::CONTENT_SECURITY_POLICY, POLICY))
+    page.layer(from_fn(unpacked)).layer(SetResponseHeaderLayer::overriding(header::CONTENT_SECURITY_POLICY, POLICY))
+}
+
+/// The binary holds the page's files compressed, and hands them out so. Who cannot read that gets them plain.
+async fn unpacked(request: Request, next: Next) -> Answer {
+    let accepted = request.headers().get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let takes_gzip = accepted.is_some_and(|encodings| encodings.contains("gzip"));
+    let answer = next.run(request).await;
+    let packed = answer.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
+    if takes_gzip || !packed {
+        return answer;
+    }
+    let (mut parts, body) = answer.into_parts();
+    let mut plain = Vec::new();
+    let Ok(bytes) = to_bytes(body, usize::MAX).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    if GzDecoder::new(&bytes[..]).read_to_end(&mut plain).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    parts.headers.remove(header::CONTENT_ENCODING);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Answer::from_parts(parts, Body::from(plain))
 }
