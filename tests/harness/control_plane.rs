@@ -27,7 +27,7 @@ use uuid::Uuid;
 use crate::{
     kubectl,
     process::{Launch, Process, Signal, free_port},
-    wait,
+    rights, wait,
 };
 
 pub const CLUSTER_VARIABLE: &str = "TENANTRY_TEST_CLUSTER";
@@ -203,7 +203,13 @@ async fn stand_in(folder: &Path) -> Result<(Kind, String, String)> {
     if let Some(folder) = env::var_os(ASSETS_VARIABLE) {
         bail!("{ASSETS_VARIABLE} is {}, where there is no etcd and kube-apiserver", folder.display());
     }
-    let mut options = apiserver::Options { data_dir: Some(folder.join("objects")), ..Default::default() };
+    let mut options = apiserver::Options {
+        data_dir: Some(folder.join("objects")),
+        audit: rights::audit_file(),
+        // Where the world's node keeps them.
+        logs: folder.parent().map(|world| world.join("node/logs")),
+        ..Default::default()
+    };
     let server = apiserver::Server::start(options.clone()).await.context("the stand-in API server does not start")?;
     // After a restart it must be found where it was.
     options.addr = server.url().trim_start_matches("http://").parse()?;

@@ -23,6 +23,7 @@ pub mod prometheus;
 pub mod provider;
 pub mod python;
 pub mod redis;
+pub mod rights;
 pub mod wait;
 pub mod workdir;
 

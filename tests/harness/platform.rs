@@ -23,6 +23,7 @@ use crate::{
     prometheus::Prometheus,
     provider::Provider,
     redis::{self, Redis},
+    rights,
     workdir::Workdir,
 };
 
@@ -145,7 +146,10 @@ impl Platform {
         say(format!("Redis: {}", redis.origin));
 
         let objects = Objects::new(control_plane.client.clone(), &namespace);
-        objects.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await?;
+        // Whatever runs in a world could run in a namespace of the strictest kind.
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
+        objects.apply(&home).await?;
         objects.install_crds(&repository().join("crds/generated")).await?;
         for (service, uri) in [("postgres", &database), ("redis", &redis.url)] {
             objects.apply(&secret(&format!("{PLATFORM}-{service}"), &[("uri", uri.as_str())])).await?;
@@ -166,9 +170,15 @@ impl Platform {
         ));
         let ingress = Ingress::start(&control_plane.client, Some(&namespace), options.ingress_port).await?;
         say(format!("ingress: http://{}", ingress.address));
+        for object in rights::of_the_operator(&namespace)? {
+            objects.apply(&object).await?;
+        }
+        let kubeconfig = workdir.join("operator/kubeconfig");
+        rights::kubeconfig_of_the_operator(&control_plane.client, &control_plane.kubeconfig, &namespace, &kubeconfig)
+            .await?;
         let operator = operator::Settings {
             program: binaries.operator,
-            kubeconfig: control_plane.kubeconfig.clone(),
+            kubeconfig,
             namespace: namespace.clone(),
             image,
             folder: workdir.join("operator"),

@@ -84,6 +84,7 @@ impl World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let control_plane = Server::start(Options::default()).await.unwrap();
         let mut config = Config::new(control_plane.url().parse().unwrap());
+        config.auth_info.token = Some(control_plane.token().to_owned().into());
         config.default_namespace = NAMESPACE.into();
         let client = Client::try_from(config).unwrap();
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     api::{Api, Context, Target},
-    object,
+    object, selectors,
     status::{Result, Status},
     store::Entry,
 };
@@ -23,7 +23,7 @@ struct Attempt<'a> {
     operation: &'a str,
     new: Option<&'a Value>,
     old: Option<&'a Value>,
-    dry_run: bool,
+    context: Context,
 }
 
 /// Refuses what a bound policy denies. The first denial is told, as there.
@@ -40,7 +40,7 @@ pub fn admit(
     if bindings.is_empty() || target.kind.group == "admissionregistration.k8s.io" {
         return Ok(());
     }
-    let attempt = Attempt { api, target, operation, new, old, dry_run: context.dry_run };
+    let attempt = Attempt { api, target, operation, new, old, context: context.clone() };
     for (_, binding) in bindings {
         let name = binding.value["spec"]["policyName"].as_str().unwrap_or_default().to_owned();
         if let Some(policy) = api.store.get(POLICIES, &(String::new(), name)) {
@@ -67,23 +67,10 @@ fn broken(message: &str) -> bool {
 
 /// Whether a label selector takes any of the objects.
 fn selected<'b>(selector: &Value, objects: impl IntoIterator<Item = &'b Value>) -> bool {
-    let Some(selector) = selector.as_object().filter(|selector| !selector.is_empty()) else { return true };
-    objects.into_iter().any(|value| {
-        let labels = &value["metadata"]["labels"];
-        let wanted = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
-        let expressions = selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
-        wanted.into_iter().all(|(key, value)| labels[key] == *value)
-            && expressions.into_iter().all(|expression| {
-                let label = &labels[expression["key"].as_str().unwrap_or_default()];
-                let listed = expression["values"].as_array().is_some_and(|values| values.contains(label));
-                match expression["operator"].as_str() {
-                    Some("In") => listed,
-                    Some("NotIn") => !listed,
-                    Some("Exists") => !label.is_null(),
-                    _ => label.is_null(),
-                }
-            })
-    })
+    if selector.as_object().is_none_or(serde_json::Map::is_empty) {
+        return true;
+    }
+    objects.into_iter().any(|value| selectors::label_selector(selector, value))
 }
 
 impl Attempt<'_> {
@@ -192,11 +179,11 @@ impl Attempt<'_> {
         let (group, version) = (kind.group.clone(), kind.version.clone());
         let mut builder = VapEvaluator::builder().request(AdmissionRequest {
             operation: self.operation.to_owned(),
-            username: "tenantry:admin".to_owned(),
-            groups: vec!["system:masters".to_owned(), "system:authenticated".to_owned()],
+            username: self.context.user.name.clone(),
+            groups: self.context.user.groups.clone(),
             name: name.to_owned(),
             namespace: namespace.to_owned(),
-            dry_run: self.dry_run,
+            dry_run: self.context.dry_run,
             kind: GroupVersionKind { group: group.clone(), version: version.clone(), kind: kind.kind.clone() },
             resource: GroupVersionResource { group, version, resource: kind.plural.clone() },
             ..AdmissionRequest::default()

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access,
     api::{Api, Context, DeleteOptions, FOREGROUND, ORPHAN, Target, nothing_holds},
     crd, object,
     store::{Change, Key},
@@ -61,7 +62,18 @@ pub async fn run(api: Arc<Api>, mut changes: mpsc::UnboundedReceiver<Change>, st
         } else {
             graph.learn(&place, value);
             settle(&api, &graph, &place, value);
+            furnish(&api, &place, value);
         }
+        if *place.0 == *access::CLUSTER_ROLES {
+            access::aggregate(&api);
+        }
+    }
+}
+
+/// What every namespace has from the start.
+fn furnish(api: &Api, place: &Place, value: &Value) {
+    if &*place.0 == "/namespaces" && !object::deleting(value) {
+        api.furnish(&place.1.1);
     }
 }
 

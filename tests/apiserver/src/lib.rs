@@ -8,14 +8,18 @@
 //! | `store` | objects, the one revision counter, bounded history, change notice, the log on disk |
 //! | `registry`, `builtin`, `crd` | which kinds there are: the built-in table with its defaults and rules, and the CustomResourceDefinitions |
 //! | `schema` | structural schemas: defaults, pruning, validation, CEL; for CRDs and built-in kinds alike |
+//! | `access`, `audit` | tokens, RBAC, impersonation, reviews; who asked for what |
 //! | `patch` | JSON patch, merge patch, strategic merge patch, server-side apply with field ownership |
 //! | `gc` | what happens later: owners, finalizers of deletion, namespaces, CRDs |
 //!
 //! The rule of the house: never kinder than the real one. What the real API server refuses is refused here, with its words.
 
+mod access;
 mod admission;
 mod api;
+mod audit;
 mod builtin;
+mod certificate;
 mod clock;
 mod convert;
 mod crd;
@@ -32,5 +36,6 @@ mod server;
 mod status;
 mod store;
 
+pub use audit::Record;
 pub use options::Options;
 pub use server::{Handle, Server};

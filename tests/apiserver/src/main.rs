@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use apiserver::{Options, Server};
 use clap::Parser;
 
-/// A stand-in for a Kubernetes API server that kubectl and kube-rs can use: in memory, plain HTTP, loopback, no authentication.
+/// A stand-in for a Kubernetes API server that kubectl and kube-rs can use: in memory, plain HTTP, loopback.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -16,6 +16,12 @@ struct Arguments {
     /// Keep objects in this directory, so that the next start finds them
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Note each kind of request in this file
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// What containers print, for `kubectl logs`: `<namespace>/<pod>/<container>.log` in this directory
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
     /// Write a kubeconfig here (it is printed otherwise)
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -37,6 +43,8 @@ async fn main() -> anyhow::Result<()> {
     let server = Server::start(Options {
         addr: arguments.addr,
         data_dir: arguments.data,
+        audit: arguments.audit,
+        logs: arguments.logs,
         history: arguments.history,
         bookmark_interval: Duration::from_secs(arguments.bookmark_seconds),
     })

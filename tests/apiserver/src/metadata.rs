@@ -52,6 +52,35 @@ fn qualified(key: &str) -> bool {
         && prefix.is_none_or(|prefix| prefix.len() <= 253 && is(SUBDOMAIN.0, prefix))
 }
 
+/// What is wrong with labels, of an object or of a template.
+pub fn labels(path: &str, labels: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        if !qualified(key) {
+            causes.push(Cause::invalid(path, &format!("{key:?}"), QUALIFIED.1));
+        }
+        let value = value.as_str().unwrap_or_default();
+        if value.len() > 63 {
+            causes.push(Cause::invalid(path, &format!("{value:?}"), "must be no more than 63 characters"));
+        } else if !is(LABEL_VALUE.0, value) {
+            causes.push(Cause::invalid(path, &format!("{value:?}"), LABEL_VALUE.1));
+        }
+    }
+    causes
+}
+
+/// A name that is part of a host name: of a container, a volume, a port of a Service.
+pub fn label_name(field: &str, name: &str) -> Option<Cause> {
+    let shown = format!("{name:?}");
+    if name.is_empty() {
+        Some(Cause::required(field, ""))
+    } else if name.len() > 63 {
+        Some(Cause::invalid(field, &shown, "must be no more than 63 characters"))
+    } else {
+        (!is(LABEL.0, name)).then(|| Cause::invalid(field, &shown, LABEL.1))
+    }
+}
+
 /// What is wrong with the metadata of an object.
 pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -60,6 +89,8 @@ pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> 
         let ((pattern, why), most) = match kind.storage.as_str() {
             "/namespaces" => (LABEL, 63),
             "/services" => (SERVICE, 63),
+            // What it makes has names of eleven characters more.
+            "batch/cronjobs" => (SUBDOMAIN, 52),
             _ => (SUBDOMAIN, 253),
         };
         let shown = format!("{name:?}");
@@ -75,18 +106,10 @@ pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> 
         }
     }
     let entries = |field: &str| object["metadata"][field].as_object().into_iter().flatten();
-    for (field, values) in [("labels", true), ("annotations", false)] {
-        for (key, value) in entries(field) {
-            let path = format!("metadata.{field}");
-            if !qualified(&if values { key.clone() } else { key.to_lowercase() }) {
-                causes.push(Cause::invalid(path.clone(), &format!("{key:?}"), QUALIFIED.1));
-            }
-            let value = value.as_str().unwrap_or_default();
-            if values && value.len() > 63 {
-                causes.push(Cause::invalid(path, &format!("{value:?}"), "must be no more than 63 characters"));
-            } else if values && !is(LABEL_VALUE.0, value) {
-                causes.push(Cause::invalid(path, &format!("{value:?}"), LABEL_VALUE.1));
-            }
+    causes.extend(labels("metadata.labels", &object["metadata"]["labels"]));
+    for (key, _) in entries("annotations") {
+        if !qualified(&key.to_lowercase()) {
+            causes.push(Cause::invalid("metadata.annotations", &format!("{key:?}"), QUALIFIED.1));
         }
     }
     let size: usize = entries("annotations").map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();

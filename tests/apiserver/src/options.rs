@@ -13,6 +13,10 @@ pub struct Options {
     pub addr: SocketAddr,
     /// Where objects are kept between starts; `None` keeps them in memory only.
     pub data_dir: Option<PathBuf>,
+    /// Where each kind of request is noted as a line of JSON when it is first seen; [`Handle::audit`](crate::Handle::audit) has it too.
+    pub audit: Option<PathBuf>,
+    /// Where the node keeps what containers print: `<namespace>/<pod>/<container>.log`. Without it `kubectl logs` is refused.
+    pub logs: Option<PathBuf>,
     /// How many changes per resource a watch may lie behind before it is told `410 Gone`.
     pub history: usize,
     /// How often an idle watch that asked for bookmarks gets one (about a minute on a real server).
@@ -24,6 +28,8 @@ impl Default for Options {
         Self {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data_dir: None,
+            audit: None,
+            logs: None,
             history: 10_000,
             bookmark_interval: Duration::from_secs(30),
         }

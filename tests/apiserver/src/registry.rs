@@ -7,6 +7,7 @@ use std::{
 
 use parking_lot::RwLock;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::{builtin, schema::Schema};
 
@@ -29,6 +30,15 @@ pub struct Column {
     pub path: String,
 }
 
+/// A subresource that is neither status nor scale: something that is done to an object, or that it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Action {
+    pub name: &'static str,
+    /// Group, version and kind of what is sent or answered.
+    pub kind: (&'static str, &'static str, &'static str),
+    pub verb: &'static str,
+}
+
 /// One kind in one version.
 #[derive(Debug)]
 #[expect(
@@ -48,6 +58,7 @@ pub struct Kind {
     pub namespaced: bool,
     pub status: bool,
     pub scale: Option<Scale>,
+    pub actions: &'static [Action],
     /// Whether `metadata.generation` counts the changes of what was wished.
     pub generation: bool,
     pub custom: bool,
@@ -130,12 +141,18 @@ impl Kinds {
 pub struct Registry {
     kinds: RwLock<Arc<Kinds>>,
     builtin: Vec<Arc<Kind>>,
+    changed: watch::Sender<()>,
 }
 
 impl Registry {
     pub fn new() -> Self {
         let builtin: Vec<Arc<Kind>> = builtin::kinds().into_iter().map(Arc::new).collect();
-        Self { kinds: RwLock::new(Arc::new(Kinds::new(builtin.clone()))), builtin }
+        Self { kinds: RwLock::new(Arc::new(Kinds::new(builtin.clone()))), builtin, changed: watch::Sender::new(()) }
+    }
+
+    /// Tells when kinds come, change or go.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     pub fn kinds(&self) -> Arc<Kinds> {
@@ -148,5 +165,7 @@ impl Registry {
         let others = kinds.all.iter().skip(self.builtin.len()).filter(|kind| kind.storage != storage).cloned();
         let all = self.builtin.iter().cloned().chain(others).chain(custom).collect();
         *kinds = Arc::new(Kinds::new(all));
+        drop(kinds);
+        self.changed.send_replace(());
     }
 }

@@ -56,6 +56,25 @@ impl Selector {
     }
 }
 
+/// `metav1.LabelSelector`: an empty one takes everything, none takes nothing.
+pub fn label_selector(selector: &Value, object: &Value) -> bool {
+    let labels = &object["metadata"]["labels"];
+    let wanted = selector["matchLabels"].as_object().into_iter().flatten();
+    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+    selector.is_object()
+        && wanted.into_iter().all(|(key, value)| labels[key] == *value)
+        && expressions.into_iter().all(|expression| {
+            let label = &labels[expression["key"].as_str().unwrap_or_default()];
+            let listed = expression["values"].as_array().is_some_and(|values| values.contains(label));
+            match expression["operator"].as_str() {
+                Some("In") => listed,
+                Some("NotIn") => !listed,
+                Some("Exists") => !label.is_null(),
+                _ => label.is_null(),
+            }
+        })
+}
+
 /// A selectable field as text; one that is missing is the empty text (or the zero of its type).
 fn field(object: &Value, path: &str) -> String {
     let value = match path {

@@ -68,6 +68,10 @@ impl Status {
         Self::new(404, "NotFound", "the server could not find the requested resource")
     }
 
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
     pub fn method_not_allowed() -> Self {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
     }
@@ -108,8 +112,19 @@ impl Status {
     }
 
     pub fn forbidden(group: &str, plural: &str, name: &str, why: &str) -> Self {
-        let message = format!("{} \"{name}\" is forbidden: {why}", qualified(plural, group));
+        let message = match (qualified(plural, group), name) {
+            (resource, "") if resource.is_empty() => format!("forbidden: {why}"),
+            (resource, "") => format!("{resource} is forbidden: {why}"),
+            (resource, name) => format!("{resource} \"{name}\" is forbidden: {why}"),
+        };
         Self::new(403, "Forbidden", message).about(group, plural, name)
+    }
+
+    /// 429, with the one cause that clients look at.
+    pub fn too_many_requests(message: &str, reason: &str, why: &str) -> Self {
+        let mut status = Self::new(429, "TooManyRequests", message);
+        status.details = Some(Box::new(json!({ "causes": [{ "reason": reason, "message": why }] })));
+        status
     }
 
     pub fn expired(message: impl Into<String>) -> Self {

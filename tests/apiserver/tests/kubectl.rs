@@ -228,3 +228,88 @@ async fn create_diff_and_auth_work() {
     assert_eq!(shell.ok("delete namespace team").await, "namespace \"team\" deleted\n");
     let _kept = &shell.world;
 }
+
+#[tokio::test]
+async fn people_ask_who_they_are_and_what_they_may() {
+    let shell = Shell::start().await;
+    assert!(shell.ok("auth whoami -o jsonpath={.status.userInfo.username}").await.contains("tenantry:admin"));
+    shell.ok("create serviceaccount robot").await;
+    shell.ok("create role reader --verb=get,list --resource=pods").await;
+    shell.ok("create rolebinding reader --role=reader --serviceaccount=default:robot").await;
+    let robot = "--as=system:serviceaccount:default:robot";
+    assert_eq!(shell.ok(&format!("auth can-i list pods {robot}")).await, "yes\n");
+    assert_eq!(shell.run(&format!("auth can-i delete pods {robot}"), "").await, (false, "no\n".into()));
+    assert!(shell.ok(&format!("auth can-i --list {robot}")).await.contains("pods"));
+    let (_, text) = shell.run(&format!("delete pod web {robot}"), "").await;
+    let refused = "Error from server (Forbidden): pods \"web\" is forbidden: User \"system:serviceaccount:default:robot\" cannot delete resource \"pods\" in API group \"\" in the namespace \"default\"\n";
+    assert_eq!(text, refused);
+    let token = shell.ok("create token robot --duration=20m").await;
+    let shown = shell.run("auth whoami -o jsonpath={.status.userInfo.username}", "").await;
+    assert!(shown.0);
+    assert_eq!(shell.world.user(token.trim()).get("/api/v1/namespaces/default/pods").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_job_is_made_from_a_cron_job_as_it_is_written_there() {
+    let shell = Shell::start().await;
+    let template = json!({ "spec": { "template": { "spec": {
+        "restartPolicy": "Never",
+        "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+        "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }, { "name": "tmp", "emptyDir": { "sizeLimit": "1Gi" } }],
+        "containers": [{
+            "name": "dump", "image": "postgres:17", "command": ["pg_dump"],
+            "env": [{ "name": "PGPASSWORD", "valueFrom": { "secretKeyRef": { "name": "main-postgres-app", "key": "password" } } }],
+            "envFrom": [{ "configMapRef": { "name": "settings" } }],
+            "volumeMounts": [{ "name": "data", "mountPath": "/backup" }],
+            "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+            "resources": { "requests": { "memory": "64Mi" } },
+        }],
+    } } } });
+    let cron = json!({ "apiVersion": "batch/v1", "kind": "CronJob", "metadata": { "name": "backup" }, "spec": { "schedule": "0 3 * * *", "jobTemplate": template } });
+    shell.apply(&cron).await;
+    assert_eq!(shell.ok("create job now --from=cronjob/backup").await, "job.batch/now created\n");
+    let cron: Value = serde_json::from_str(&shell.ok("get cronjob backup -o json").await).unwrap();
+    let job: Value = serde_json::from_str(&shell.ok("get job now -o json").await).unwrap();
+    assert_eq!(job["spec"]["template"]["spec"], cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]);
+    assert_eq!(job["metadata"]["ownerReferences"][0]["kind"], "CronJob");
+}
+
+#[tokio::test]
+async fn a_rollout_is_told_until_it_is_done() {
+    let shell = Shell::start().await;
+    shell.apply(&deployment("web")).await;
+    let done = r#"{"status":{"observedGeneration":1,"replicas":1,"updatedReplicas":1,"readyReplicas":1,"availableReplicas":1}}"#;
+    shell.ok(&format!("patch deployment web --subresource=status --type=merge -p {done}")).await;
+    assert_eq!(
+        shell.ok("rollout status deployment/web --timeout=10s").await,
+        "deployment \"web\" successfully rolled out\n"
+    );
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "db" },
+        "spec": {
+            "serviceName": "db", "selector": { "matchLabels": { "app": "db" } },
+            "template": { "metadata": { "labels": { "app": "db" } }, "spec": { "containers": [{ "name": "main", "image": "postgres:17" }] } },
+            "volumeClaimTemplates": [{ "metadata": { "name": "data" }, "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }],
+        },
+    });
+    shell.apply(&set).await;
+    let done = r#"{"status":{"observedGeneration":1,"replicas":1,"updatedReplicas":1,"readyReplicas":1,"availableReplicas":1,"currentRevision":"a","updateRevision":"a"}}"#;
+    shell.ok(&format!("patch statefulset db --subresource=status --type=merge -p {done}")).await;
+    assert!(shell.ok("rollout status statefulset/db --timeout=10s").await.contains("complete"));
+    assert_eq!(shell.ok("scale statefulset db --replicas=2").await, "statefulset.apps/db scaled\n");
+}
+
+#[tokio::test]
+async fn logs_and_drain_reach_the_pods_of_a_node() {
+    let shell = Shell::start().await;
+    shell.apply(&json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "one" } })).await;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web" },
+        "spec": { "nodeName": "one", "terminationGracePeriodSeconds": 0, "containers": [{ "name": "main", "image": "nginx:1" }] },
+    });
+    shell.apply(&pod).await;
+    let (_, text) = shell.run("logs web", "").await;
+    assert!(text.contains("no node keeps logs here"), "{text}");
+    assert!(shell.ok("drain one --force --timeout=10s").await.contains("pod/web evicted"));
+    assert!(shell.run("get pod web", "").await.1.contains("not found"));
+}

@@ -4,12 +4,15 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
 #![expect(clippy::needless_pass_by_value, reason = "bodies are written where they are sent")]
 
+mod access;
 mod admission;
 mod kubectl;
 mod lifecycle;
 mod ownership;
 mod persistence;
+mod pods;
 mod reflector;
+mod refusals;
 mod schemas;
 mod watches;
 mod world;

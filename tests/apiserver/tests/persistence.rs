@@ -16,7 +16,7 @@ async fn a_second_start_finds_objects_kinds_and_the_version_counter() {
     first.delete(&format!("{CONFIG_MAPS}/gone")).await;
     let (_, list) = first.get(CONFIG_MAPS).await;
     let version: u64 = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
-    first.server.shutdown().await;
+    first.stop().await;
 
     let second = World::with(options()).await;
     let (_, after) = second.get(&format!("{WIDGETS}/a")).await;
@@ -35,8 +35,7 @@ async fn a_stopped_server_answers_nobody_and_its_port_is_free() {
     let world = World::start().await;
     let addr = world.server.url().trim_start_matches("http://").parse().unwrap();
     let mut events = world.watch(CONFIG_MAPS).await;
-    let World { server, .. } = world;
-    server.shutdown().await;
+    world.stop().await;
     assert!(events.ends().await, "an open watch is cut");
     let again = World::with(Options { addr, ..Options::default() }).await;
     assert_eq!(again.get("/readyz").await.0, 200);

@@ -16,6 +16,7 @@ use crate::world::World;
 
 fn client(world: &World) -> Client {
     let mut config = Config::new(world.server.url().parse().unwrap());
+    config.auth_info.token = Some(world.server.token().to_owned().into());
     config.default_namespace = "default".into();
     Client::try_from(config).expect("a client")
 }
@@ -45,7 +46,10 @@ async fn typed_objects_go_there_and_back() {
 /// <https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>
 #[tokio::test]
 async fn an_event_of_one_group_is_read_in_the_other() {
-    use k8s_openapi::api::{core::v1::ObjectReference, events::v1 as events};
+    use k8s_openapi::{
+        api::{core::v1::ObjectReference, events::v1 as events},
+        apimachinery::pkg::apis::meta::v1::MicroTime,
+    };
     let world = World::start().await;
     let new: Api<events::Event> = Api::default_namespaced(client(&world));
     let event = events::Event {
@@ -53,8 +57,14 @@ async fn an_event_of_one_group_is_read_in_the_other() {
         regarding: Some(ObjectReference {
             kind: Some("ConfigMap".into()),
             name: Some("a".into()),
+            namespace: Some("default".into()),
             ..ObjectReference::default()
         }),
+        event_time: Some(MicroTime(jiff::Timestamp::UNIX_EPOCH)),
+        type_: Some("Normal".into()),
+        action: Some("Finish".into()),
+        reporting_controller: Some("example.com/tester".into()),
+        reporting_instance: Some("tester-0".into()),
         note: Some("well done".into()),
         reason: Some("Done".into()),
         ..events::Event::default()

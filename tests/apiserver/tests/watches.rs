@@ -6,7 +6,7 @@ use std::time::Duration;
 use apiserver::Options;
 use serde_json::json;
 
-use crate::world::{CONFIG_MAPS, World, config_map};
+use crate::world::{CONFIG_MAPS, WIDGETS, World, config_map, widget};
 
 #[tokio::test]
 async fn a_watch_from_a_version_tells_what_came_after_it() {
@@ -124,4 +124,16 @@ async fn a_version_of_the_future_is_too_large() {
     let (code, status) = world.get(&format!("{CONFIG_MAPS}?resourceVersion=999999")).await;
     assert_eq!((code, status["reason"].as_str()), (504, Some("Timeout")));
     assert_eq!(status["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_definition_changes() {
+    let world = World::with_widgets().await;
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.shop.example.com";
+    let mut watch = world.watch(WIDGETS).await;
+    world.merge(definition, json!({ "metadata": { "labels": { "a": "b" } } })).await;
+    world.post(WIDGETS, widget("a", json!({ "color": "red" }))).await;
+    assert_eq!(watch.told().await, "ADDED a", "a label changes no kind");
+    world.merge(definition, json!({ "spec": { "names": { "shortNames": ["wdg"] } } })).await;
+    assert_eq!(watch.next().await, None);
 }

@@ -1,6 +1,6 @@
 //! A server, a small kind of its own, and the few verbs the tests speak.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use apiserver::{Handle, Options, Server};
 use futures::{Stream, StreamExt as _};
@@ -15,9 +15,24 @@ pub const JSON_PATCH: &str = "application/json-patch+json";
 pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
 pub const APPLY: &str = "application/apply-patch+yaml";
 
+#[derive(Clone)]
 pub struct World {
-    pub server: Handle,
+    pub server: Arc<Handle>,
     http: reqwest::Client,
+}
+
+fn client(token: &str) -> reqwest::Client {
+    let mut headers = reqwest::header::HeaderMap::new();
+    if !token.is_empty() {
+        headers.insert("authorization", format!("Bearer {token}").parse().expect("a token"));
+    }
+    reqwest::Client::builder().timeout(Duration::from_secs(30)).default_headers(headers).build().expect("a client")
+}
+
+async fn answer(response: reqwest::Response) -> Answer {
+    let code = response.status().as_u16();
+    let text = response.text().await.expect("a body");
+    (code, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
 /// Code and body.
@@ -30,8 +45,37 @@ impl World {
 
     pub async fn with(options: Options) -> Self {
         let server = Server::start(options).await.expect("the server starts");
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
-        Self { server, http }
+        let http = client(server.token());
+        Self { server: Arc::new(server), http }
+    }
+
+    /// The same server for somebody with another token, or with none.
+    pub fn user(&self, token: &str) -> Self {
+        Self { server: self.server.clone(), http: client(token) }
+    }
+
+    pub async fn stop(self) {
+        let server = Arc::into_inner(self.server).expect("the only holder");
+        server.shutdown().await;
+    }
+
+    /// With headers of one's own.
+    pub async fn send_with(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.server.url()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.send().await.expect("an answer")).await
+    }
+
+    /// An answer of lines that goes on.
+    pub async fn lines(&self, path: &str) -> Events {
+        let response = self.http.get(format!("{}{path}", self.server.url())).send().await.expect("an answer");
+        assert_eq!(response.status().as_u16(), 200);
+        Events {
+            lines: Box::pin(response.bytes_stream().map(|chunk| chunk.map(|chunk| chunk.to_vec()))),
+            buffer: Vec::new(),
+        }
     }
 
     /// With the kind `Widget` in place.
@@ -48,9 +92,7 @@ impl World {
             request = request.header("content-type", content_type).body(body.to_string());
         }
         let response = request.header("user-agent", "tester/1.0").send().await.expect("an answer");
-        let code = response.status().as_u16();
-        let text = response.text().await.expect("a body");
-        (code, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        answer(response).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -90,12 +132,7 @@ impl World {
     pub async fn watch(&self, path: &str) -> Events {
         let separator = if path.contains('?') { '&' } else { '?' };
         let url = format!("{}{path}{separator}watch=true", self.server.url());
-        let response = self.http.get(url).send().await.expect("a watch");
-        assert_eq!(response.status().as_u16(), 200);
-        Events {
-            lines: Box::pin(response.bytes_stream().map(|chunk| chunk.map(|chunk| chunk.to_vec()))),
-            buffer: Vec::new(),
-        }
+        self.lines(url.trim_start_matches(self.server.url())).await
     }
 
     /// Asks until the answer satisfies; background work has no other sign.
@@ -121,11 +158,16 @@ pub struct Events {
 impl Events {
     /// The next event; `None` when the server ended the watch.
     pub async fn next(&mut self) -> Option<Value> {
+        Some(serde_json::from_str(&self.line().await?).expect("JSON"))
+    }
+
+    /// The next line as it is.
+    pub async fn line(&mut self) -> Option<String> {
         let reading = async {
             loop {
                 if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                    return Some(serde_json::from_slice(&line).expect("JSON"));
+                    return Some(String::from_utf8_lossy(&line).trim_end().to_owned());
                 }
                 self.buffer.extend(self.lines.next().await?.expect("a chunk"));
             }

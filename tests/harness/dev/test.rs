@@ -6,6 +6,7 @@ use harness::{
     binaries, control_plane,
     postgres::{self, Durability, Postgres},
     redis::{self, Redis},
+    rights,
     workdir::Workdir,
 };
 
@@ -46,12 +47,24 @@ impl Test {
                 .args(&self.words)
                 .env(postgres::URL_VARIABLE, postgres.url().as_str())
                 .env(redis::URL_VARIABLE, redis.url.as_str())
-                .env(binaries::BUILT_VARIABLE, "1");
+                .env(binaries::BUILT_VARIABLE, "1")
+                .env(rights::AUDIT_VARIABLE, folder.join("audit"));
             let before = counts.failed;
             let succeeded = run::watch(tests, |line| counts.add_cargo(line)).await?;
             if !succeeded && counts.failed == before {
                 troubles.push("cargo test failed without a failed test: see above".into());
             }
+        }
+        // After all journeys: rights that nothing used are too many.
+        let differences = rights::differences(&folder.join("audit"), self.words.is_empty())?;
+        if differences.is_empty() {
+            counts.passed += 1;
+        } else {
+            counts.failed += 1;
+            println!(
+                "the operator's rights (manifests/base/operator.yaml) are not what it uses:\n{}",
+                differences.join("\n")
+            );
         }
         self.chart(&mut counts, &mut troubles).await?;
         redis.stop().await?;

@@ -3,6 +3,7 @@
 
 mod decode;
 mod delete;
+mod evict;
 mod prepare;
 mod scale;
 mod write;
@@ -16,7 +17,10 @@ pub use decode::FieldValidation;
 pub use delete::{DeleteOptions, Deleted, FOREGROUND, ORPHAN, nothing_holds};
 
 use crate::{
-    Options, crd, object,
+    Options,
+    access::{self, Tokens, User},
+    audit::Audit,
+    crd, object,
     patch::ownership::Manager,
     registry::{Kind, Registry},
     status::{Result, Status},
@@ -28,11 +32,14 @@ use crate::{
 pub struct Api {
     pub store: Store,
     pub registry: Registry,
+    pub tokens: Tokens,
+    pub audit: Audit,
 }
 
 /// What comes with a write besides the object.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
+    pub user: Arc<User>,
     pub dry_run: bool,
     pub validation: FieldValidation,
     pub manager: String,
@@ -44,7 +51,7 @@ pub struct Context {
 impl Context {
     /// What the server itself writes with.
     pub fn internal() -> Self {
-        Self { manager: "kube-controller-manager".into(), ..Self::default() }
+        Self { user: User::server(), manager: "kube-controller-manager".into(), ..Self::default() }
     }
 
     fn manager(&self, kind: &Kind, subresource: &str, apply: bool) -> Manager {
@@ -84,7 +91,12 @@ impl Api {
     /// Opens the store, learns the kinds it holds, and makes sure the namespaces every cluster has are there.
     pub fn open(options: &Options) -> io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Change>)> {
         let (store, changes) = Store::open(options.data_dir.as_deref(), options.history)?;
-        let api = Arc::new(Self { store, registry: Registry::new() });
+        let api = Arc::new(Self {
+            store,
+            registry: Registry::new(),
+            tokens: Tokens::open(options.data_dir.as_deref())?,
+            audit: Audit::open(options.audit.as_deref())?,
+        });
         for (_, entry) in api.store.collection(crd::STORAGE).list(&api.store, "").items {
             api.registry.replace(&crd::storage(&entry.value), crd::kinds(&entry.value));
         }
@@ -97,6 +109,9 @@ impl Api {
             "spec": { "clusterIP": "10.96.0.1", "ports": [{ "name": "https", "port": 443 }] },
         });
         api.ensure("", "v1", "services", "default", service);
+        for (plural, object) in access::bootstrap() {
+            api.ensure("rbac.authorization.k8s.io", "v1", plural, "", object);
+        }
         Ok((api, changes))
     }
 
@@ -109,6 +124,12 @@ impl Api {
         {
             tracing::error!(%error, "a part of a fresh cluster could not be created");
         }
+    }
+
+    /// A namespace has a ServiceAccount from the start.
+    pub fn furnish(&self, namespace: &str) {
+        let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
+        self.ensure("", "v1", "serviceaccounts", namespace, account);
     }
 
     pub fn get(&self, target: Target<'_>) -> Result<Arc<Entry>> {

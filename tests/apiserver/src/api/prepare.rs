@@ -106,6 +106,7 @@ impl Api {
         default::apply(kind.schema(), new);
         if !kind.custom {
             builtin::defaults::apply(kind, new, old);
+            builtin::plugins::complete(self, target, old, new)?;
         }
         if let Some(old) = old {
             count(kind, old, new);
@@ -125,6 +126,8 @@ impl Api {
         if !causes.is_empty() {
             return Err(Status::invalid(&kind.group, &kind.kind, object::name(new), &causes));
         }
+        self.forbid_escalation(&context.user, target, old, new)?;
+        builtin::plugins::admit(self, target, old, new, context)?;
         let operation = if old.is_some() { "UPDATE" } else { "CREATE" };
         admission::admit(self, target, operation, Some(new), old, context)
     }

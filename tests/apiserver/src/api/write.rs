@@ -10,7 +10,8 @@ use super::{
     prepare,
 };
 use crate::{
-    builtin, convert, crd, object,
+    access::{self, Attributes},
+    convert, crd, object,
     patch::{Patch, apply, ownership},
     registry::Kind,
     status::{Cause, Result, Status},
@@ -24,7 +25,7 @@ impl Api {
     pub fn create(&self, kind: &Kind, namespace: &str, body: Value, context: &mut Context) -> Result<Arc<Entry>> {
         let mut object = decode(kind, body, context)?;
         if kind.virtual_only {
-            return Ok(Entry::draft(builtin::review(kind, object)));
+            return access::review(self, &context.user, kind, namespace, object).map(Entry::draft);
         }
         self.place(kind, namespace, &mut object)?;
         // A generated name that is taken is generated again; a given one is not.
@@ -102,9 +103,11 @@ impl Api {
         delete: bool,
     ) -> Result<Arc<Entry>, Moved> {
         convert::to_storage(target.kind, &mut object);
+        let defines = target.kind.storage == crd::STORAGE;
+        let before = if defines { self.store.get(crd::STORAGE, &target.key()) } else { None };
         let entry = self.store.commit(&target.kind.storage, &target.key(), expected, object, delete)?;
-        // A definition's kinds are there when its write is answered.
-        if target.kind.storage == crd::STORAGE {
+        // A definition's kinds are there when its write is answered. Another definition ends the watches of the one before.
+        if defines && (delete || before.is_none_or(|before| before.value["spec"] != entry.value["spec"])) {
             let kinds = if delete { Vec::new() } else { crd::kinds(&entry.value) };
             self.registry.replace(&crd::storage(&entry.value), kinds);
         }
@@ -199,6 +202,10 @@ impl Api {
                 if !target.subresource.is_empty() {
                     return Err(target.not_found());
                 }
+                // Whoever patches something into being creates it.
+                let asked = Attributes::resource("create", &kind.group, &kind.plural, target.namespace, target.name);
+                self.authorize(&context.user, &asked)?;
+                self.audit.note(&context.user, &asked, 201);
                 let mut object = apply::apply(kind, None, &config, &manager, context.force)?;
                 self.place(kind, target.namespace, &mut object)?;
                 if !object::meta(&object, "resourceVersion").is_empty() {

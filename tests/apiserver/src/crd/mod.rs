@@ -75,6 +75,7 @@ pub fn kinds(definition: &Value) -> Vec<Arc<Kind>> {
                 .flatten()
                 .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
                 .collect(),
+            actions: &[],
             virtual_only: false,
             openapi: Some(Arc::new(openapi.clone())),
             group: group.clone(),

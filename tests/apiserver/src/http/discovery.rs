@@ -105,6 +105,13 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
                 "group": "autoscaling", "version": "v1", "kind": "Scale", "verbs": verbs,
             }));
         }
+        for action in kind.actions {
+            let (group, version, shown) = action.kind;
+            list.push(json!({
+                "name": format!("{}/{}", kind.plural, action.name), "singularName": "", "namespaced": kind.namespaced,
+                "group": group, "version": version, "kind": shown, "verbs": [action.verb],
+            }));
+        }
     }
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     (!list.is_empty()).then(
@@ -154,6 +161,11 @@ fn aggregated_resource(kind: &Kind) -> Value {
     if kind.scale.is_some() {
         let scale = json!({ "group": "autoscaling", "version": "v1", "kind": "Scale" });
         subresources.push(json!({ "subresource": "scale", "responseKind": scale, "verbs": verbs }));
+    }
+    for action in kind.actions {
+        let (group, version, shown) = action.kind;
+        let shown = json!({ "group": group, "version": version, "kind": shown });
+        subresources.push(json!({ "subresource": action.name, "responseKind": shown, "verbs": [action.verb] }));
     }
     if !subresources.is_empty() {
         resource["subresources"] = json!(subresources);

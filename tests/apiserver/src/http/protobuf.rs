@@ -13,64 +13,7 @@ pub const MEDIA: &str = "application/vnd.kubernetes.protobuf";
 
 /// Message, then `number=field:type`. `[]` repeats, `{}` is a map of text to that type, `?` keeps zero values (a pointer in
 /// Go; others are sent although they are not set), `^` puts the message's fields into its parent, `-` is not read.
-const MESSAGES: &str = "
-ObjectMeta 1=name:text 2=generateName:text 3=namespace:text 4=selfLink:- 5=uid:- 6=resourceVersion:text 7=generation:- 8=creationTimestamp:- 11=labels:{}text 12=annotations:{}text 13=ownerReferences:[]OwnerReference 14=finalizers:[]text
-OwnerReference 1=kind:text 3=name:text 4=uid:text 5=apiVersion:text 6=controller:?bool 7=blockOwnerDeletion:?bool
-LabelSelector 1=matchLabels:{}text 2=matchExpressions:[]LabelSelectorRequirement
-LabelSelectorRequirement 1=key:text 2=operator:text 3=values:[]text
-Namespace 1=metadata:ObjectMeta 2=spec:NamespaceSpec 3=status:-
-NamespaceSpec 1=finalizers:[]text
-ConfigMap 1=metadata:ObjectMeta 2=data:{}text 3=binaryData:{}bytes 4=immutable:?bool
-Secret 1=metadata:ObjectMeta 2=data:{}bytes 3=type:text 4=stringData:{}text 5=immutable:?bool
-ServiceAccount 1=metadata:ObjectMeta 4=automountServiceAccountToken:?bool
-Service 1=metadata:ObjectMeta 2=spec:ServiceSpec 3=status:-
-ServiceSpec 1=ports:[]ServicePort 2=selector:{}text 3=clusterIP:text 4=type:text 7=sessionAffinity:text 8=loadBalancerIP:text 10=externalName:text 11=externalTrafficPolicy:text 12=healthCheckNodePort:int 13=publishNotReadyAddresses:bool
-ServicePort 1=name:text 2=protocol:text 3=port:int 4=targetPort:IntOrString 5=nodePort:int 6=appProtocol:text
-ResourceQuota 1=metadata:ObjectMeta 2=spec:ResourceQuotaSpec 3=status:-
-ResourceQuotaSpec 1=hard:{}Quantity 2=scopes:[]text
-Deployment 1=metadata:ObjectMeta 2=spec:DeploymentSpec 3=status:-
-DeploymentSpec 1=replicas:?int 2=selector:LabelSelector 3=template:PodTemplateSpec 4=strategy:- 5=minReadySeconds:int 6=revisionHistoryLimit:?int 7=paused:bool 9=progressDeadlineSeconds:?int
-PodTemplateSpec 1=metadata:ObjectMeta 2=spec:PodSpec
-PodSpec 2=containers:[]Container 3=restartPolicy:text 4=terminationGracePeriodSeconds:?int 6=dnsPolicy:text 8=serviceAccountName:text 9=serviceAccount:text 10=nodeName:text 11=hostNetwork:bool 12=hostPID:bool 13=hostIPC:bool 14=securityContext:- 16=hostname:text 17=subdomain:text 19=schedulerName:text 24=priorityClassName:text
-Container 1=name:text 2=image:text 3=command:[]text 4=args:[]text 5=workingDir:text 6=ports:[]ContainerPort 7=env:[]EnvVar 8=resources:ResourceRequirements 13=terminationMessagePath:text 14=imagePullPolicy:text 16=stdin:bool 17=stdinOnce:bool 18=tty:bool 20=terminationMessagePolicy:text
-ContainerPort 1=name:text 2=hostPort:int 3=containerPort:int 4=protocol:text 5=hostIP:text
-EnvVar 1=name:text 2=value:text
-ResourceRequirements 1=limits:{}Quantity 2=requests:{}Quantity
-Job 1=metadata:ObjectMeta 2=spec:JobSpec 3=status:-
-JobSpec 1=parallelism:?int 2=completions:?int 3=activeDeadlineSeconds:?int 4=selector:LabelSelector 5=manualSelector:bool 6=template:PodTemplateSpec 7=backoffLimit:?int 8=ttlSecondsAfterFinished:?int 9=completionMode:text 10=suspend:bool
-CronJob 1=metadata:ObjectMeta 2=spec:CronJobSpec 3=status:-
-CronJobSpec 1=schedule:text 2=startingDeadlineSeconds:?int 3=concurrencyPolicy:text 4=suspend:bool 5=jobTemplate:JobTemplateSpec 6=successfulJobsHistoryLimit:?int 7=failedJobsHistoryLimit:?int 8=timeZone:text
-JobTemplateSpec 1=metadata:ObjectMeta 2=spec:JobSpec
-Role 1=metadata:ObjectMeta 2=rules:[]PolicyRule
-ClusterRole 1=metadata:ObjectMeta 2=rules:[]PolicyRule
-PolicyRule 1=verbs:[]text 2=apiGroups:[]text 3=resources:[]text 4=resourceNames:[]text 5=nonResourceURLs:[]text
-RoleBinding 1=metadata:ObjectMeta 2=subjects:[]Subject 3=roleRef:RoleRef
-ClusterRoleBinding 1=metadata:ObjectMeta 2=subjects:[]Subject 3=roleRef:RoleRef
-RoleRef 1=apiGroup:text 2=kind:text 3=name:text
-Subject 1=kind:text 2=apiGroup:text 3=name:text 4=namespace:text
-PodDisruptionBudget 1=metadata:ObjectMeta 2=spec:PodDisruptionBudgetSpec 3=status:-
-PodDisruptionBudgetSpec 1=minAvailable:IntOrString 2=selector:LabelSelector 3=maxUnavailable:IntOrString
-PriorityClass 1=metadata:ObjectMeta 2=value:?int 3=globalDefault:bool 4=description:text 5=preemptionPolicy:text
-Ingress 1=metadata:ObjectMeta 2=spec:IngressSpec 3=status:-
-IngressSpec 1=defaultBackend:IngressBackend 2=tls:[]IngressTLS 3=rules:[]IngressRule 4=ingressClassName:text
-IngressTLS 1=hosts:[]text 2=secretName:text
-IngressRule 1=host:text 2=value:^IngressRuleValue
-IngressRuleValue 1=http:HTTPIngressRuleValue
-HTTPIngressRuleValue 1=paths:[]HTTPIngressPath
-HTTPIngressPath 1=path:text 2=backend:IngressBackend 3=pathType:text
-IngressBackend 4=service:IngressServiceBackend
-IngressServiceBackend 1=name:text 2=port:ServiceBackendPort
-ServiceBackendPort 1=name:text 2=number:int
-SelfSubjectAccessReview 1=metadata:ObjectMeta 2=spec:SelfSubjectAccessReviewSpec 3=status:-
-SelfSubjectAccessReviewSpec 1=resourceAttributes:ResourceAttributes 2=nonResourceAttributes:NonResourceAttributes
-ResourceAttributes 1=namespace:text 2=verb:text 3=group:text 4=version:text 5=resource:text 6=subresource:text 7=name:text
-NonResourceAttributes 1=path:text 2=verb:text
-SelfSubjectRulesReview 1=metadata:ObjectMeta 2=spec:SelfSubjectRulesReviewSpec 3=status:-
-SelfSubjectRulesReviewSpec 1=namespace:text
-SelfSubjectReview 1=metadata:ObjectMeta 2=status:-
-DeleteOptions 1=gracePeriodSeconds:?int 2=preconditions:Preconditions 3=orphanDependents:?bool 4=propagationPolicy:text 5=dryRun:[]text
-Preconditions 1=uid:text 2=resourceVersion:text
-";
+const MESSAGES: &str = include_str!("messages.txt");
 
 type Fields = HashMap<u64, (&'static str, &'static str)>;
 

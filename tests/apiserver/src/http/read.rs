@@ -39,6 +39,9 @@ pub fn read(api: &Api, place: &Place, query: &Query, accept: Accept) -> Result<R
     if place.name.is_empty() {
         return list(api, place, query, accept);
     }
+    if place.kind.actions.iter().any(|action| action.name == place.subresource) {
+        return Err(Status::method_not_allowed());
+    }
     if place.subresource == "scale" {
         return Ok(response::json(&api.scale(place.target())?));
     }

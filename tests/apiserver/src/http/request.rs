@@ -42,8 +42,7 @@ impl Place {
             "" => true,
             "status" => kind.status,
             "scale" => kind.scale.is_some(),
-            "finalize" => kind.storage == "/namespaces",
-            _ => false,
+            other => kind.actions.iter().any(|action| action.name == other),
         };
         (scoped && complete && served).then(|| Self {
             kind,

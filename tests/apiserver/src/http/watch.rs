@@ -34,6 +34,7 @@ struct Watch {
     collection: Arc<Collection>,
     grown: Receiver<u64>,
     kind: Arc<Kind>,
+    definitions: Receiver<()>,
     namespace: String,
     name: String,
     selector: Selector,
@@ -70,6 +71,7 @@ pub fn start(wire: &Wire, place: &Place, query: &Query, accept: Accept) -> Resul
         grown: collection.grown(),
         collection,
         kind: place.kind.clone(),
+        definitions: wire.api.registry.changes(),
         namespace: place.namespace.clone(),
         name: place.name.clone(),
         selector: place.selector(query)?,
@@ -143,6 +145,13 @@ impl Watch {
         Bytes::from(format!("{}\n", json!({ "type": "ERROR", "object": status.body() })))
     }
 
+    /// Whether the kind still is the one that this watch began with; a real server builds a changed one anew, too.
+    fn is_defined(&self) -> bool {
+        let Kind { group, version, plural, .. } = &*self.kind;
+        let now = self.wire.api.registry.kinds().find(group, version, plural);
+        now.is_some_and(|now| Arc::ptr_eq(&now, &self.kind))
+    }
+
     fn matches(&self, entry: &Entry) -> bool {
         self.selector.is_empty() || read::matches(&self.kind, &self.selector, entry)
     }
@@ -176,6 +185,12 @@ impl Watch {
                 () = self.wire.stop.cancelled() => return None,
                 () = tokio::time::sleep_until(self.deadline) => return None,
                 changed = self.grown.changed() => changed.ok()?,
+                changed = self.definitions.changed() => {
+                    changed.ok()?;
+                    if !self.is_defined() {
+                        return None;
+                    }
+                }
                 _ = tick => {
                     let mut out = Vec::new();
                     self.bookmark(&mut out, false);

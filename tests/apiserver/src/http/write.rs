@@ -1,5 +1,7 @@
 //! create, update, patch, delete.
 
+use std::sync::Arc;
+
 use axum::{
     body::Bytes,
     http::{HeaderMap, Method, header},
@@ -13,6 +15,7 @@ use super::{
     response,
 };
 use crate::{
+    access::User,
     api::{Api, Context, DeleteOptions, Deleted, FieldValidation},
     object,
     patch::Patch,
@@ -20,8 +23,10 @@ use crate::{
     store::Entry,
 };
 
+#[expect(clippy::too_many_arguments, reason = "a request has this many parts")]
 pub fn write(
     api: &Api,
+    user: &Arc<User>,
     method: &Method,
     place: &Place,
     query: &Query,
@@ -33,12 +38,27 @@ pub fn write(
     if place.kind.virtual_only && *method != Method::POST {
         return Err(Status::method_not_allowed());
     }
-    let mut context = context(query, headers)?;
+    let mut context = context(user, query, headers)?;
     match *method {
         Method::POST if collection => {
             let object = object(headers, body)?;
             let entry = api.create(&place.kind, &place.namespace, object, &mut context)?;
             Ok(answer(201, place, &entry, accept, &context))
+        }
+        Method::POST if place.subresource == "token" => {
+            let request = object(headers, body)?;
+            let issued = api.tokens.issue(api, place.target(), request)?;
+            Ok(response::raw(201, issued.to_string().into()))
+        }
+        Method::POST if place.subresource == "eviction" => {
+            let eviction = object(headers, body)?;
+            api.evict(place.target(), &eviction, &mut context)?;
+            let done =
+                json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+            Ok(response::raw(201, done.to_string().into()))
+        }
+        Method::PUT | Method::PATCH if matches!(place.subresource.as_str(), "token" | "eviction" | "log") => {
+            Err(Status::method_not_allowed())
         }
         Method::PUT if !collection => {
             let object = object(headers, body)?;
@@ -59,7 +79,7 @@ fn answer(code: u16, place: &Place, entry: &Entry, accept: Accept, context: &Con
 }
 
 /// What the query says about a write.
-fn context(query: &Query, headers: &HeaderMap) -> Result<Context> {
+fn context(user: &Arc<User>, query: &Query, headers: &HeaderMap) -> Result<Context> {
     let dry_run = match query.get("dryRun") {
         "" => false,
         "All" => true,
@@ -85,7 +105,7 @@ fn context(query: &Query, headers: &HeaderMap) -> Result<Context> {
         "" => agent.split('/').next().unwrap_or("unknown").to_owned(),
         manager => manager.to_owned(),
     };
-    Ok(Context { dry_run, validation, manager, force: query.flag("force"), warnings: Vec::new() })
+    Ok(Context { user: user.clone(), dry_run, validation, manager, force: query.flag("force"), warnings: Vec::new() })
 }
 
 fn media(headers: &HeaderMap) -> &str {

@@ -31,7 +31,8 @@ impl Machine {
     async fn start() -> Self {
         let workdir = Workdir::temporary().unwrap();
         let server = apiserver::Server::start(apiserver::Options::default()).await.unwrap();
-        let config = kube::Config::new(server.url().parse().unwrap());
+        let mut config = kube::Config::new(server.url().parse().unwrap());
+        config.auth_info.token = Some(server.token().to_owned().into());
         let client = Client::try_from(config).unwrap();
         let node = Node::start(Settings {
             client: client.clone(),
