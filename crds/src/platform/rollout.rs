@@ -194,6 +194,7 @@ impl Color {
         }
     }
 
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::Blue => Self::Green,
