@@ -39,7 +39,7 @@ pub async fn surroundings(
         // Its digest is part of what is built below; the watch tells of it at once.
         return Ok(None);
     }
-    let resources = build::build(found, validated).map_err(unserializable)?;
+    let resources = build::build(found, validated).map_err(|error| unserializable(&error))?;
     if !paused {
         let client = &ctx.client;
         tokio::try_join!(

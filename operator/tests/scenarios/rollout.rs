@@ -36,12 +36,12 @@ struct Moods {
 struct Node {
     moods: Arc<Mutex<Moods>>,
     prometheus: String,
-    _tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self._tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -71,7 +71,7 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        Self { moods, prometheus: format!("http://127.0.0.1:{port}"), _tasks: [server, kubelet] }
+        Self { moods, prometheus: format!("http://127.0.0.1:{port}"), tasks: [server, kubelet] }
     }
 }
 

@@ -33,7 +33,8 @@ pub fn count(plan: &Analysis, status: &mut Option<AnalysisStatus>, measured: &Me
     }
     let (verdict, value, message) = verdict(metric, &measured.answer);
     let at = status.metrics.iter().position(|known| known.name == metric.name);
-    let mut next = at.map(|at| status.metrics.swap_remove(at)).unwrap_or_else(|| MetricStatus {
+    let next = at.map(|at| status.metrics.swap_remove(at));
+    let mut next = next.unwrap_or_else(|| MetricStatus {
         name: metric.name.clone(),
         value: None,
         verdict,
@@ -79,7 +80,7 @@ fn verdict(metric: &Metric, answer: &Result<f64, String>) -> (Verdict, Option<St
 }
 
 /// Metrics of the stage that the release is in.
-fn measured<'p>(plan: &'p Analysis, promoted: bool) -> impl Iterator<Item = &'p Metric> {
+fn measured(plan: &Analysis, promoted: bool) -> impl Iterator<Item = &Metric> {
     plan.metrics.iter().filter(move |metric| match metric.stage {
         Stage::Both => true,
         Stage::BeforePromotion => !promoted,
@@ -95,9 +96,7 @@ pub fn judge(plan: &Analysis, status: &AnalysisStatus) -> Judgement {
         {
             return Judgement::Failed(format!(
                 "{} ({} of at most {} failures)",
-                failure(known),
-                known.failed,
-                plan.failure_limit
+                known.message, known.failed, plan.failure_limit
             ));
         }
     }
@@ -111,11 +110,6 @@ pub fn judge(plan: &Analysis, status: &AnalysisStatus) -> Judgement {
 
 fn answers(metric: &MetricStatus) -> u32 {
     metric.passed.saturating_add(metric.failed)
-}
-
-/// The last failure, also where the newest answer is none.
-fn failure(metric: &MetricStatus) -> String {
-    metric.message.clone()
 }
 
 /// Metrics that are due now, and when the next one is.

@@ -83,7 +83,11 @@ async fn run(
     let declared = workload.map(|workload| &workload.release).filter(|declared| declared.hash == release);
     let kept = match declared {
         Some(declared) => {
-            kube_ext::apply(&ctx.client, build::release_config(found, declared).map_err(unserializable)?).await?;
+            kube_ext::apply(
+                &ctx.client,
+                build::release_config(found, declared).map_err(|error| unserializable(&error))?,
+            )
+            .await?;
             Some(declared.clone())
         }
         None => read(ctx, found, release).await?,
@@ -181,6 +185,6 @@ async fn tidy(
     Ok(())
 }
 
-pub fn unserializable(error: serde_json::Error) -> ReconcileError {
+pub fn unserializable(error: &serde_json::Error) -> ReconcileError {
     ReconcileError::invalid(reasons::INVALID, format!("the pods' template cannot be written as JSON: {error}"))
 }

@@ -47,7 +47,7 @@ pub fn pods(deployment: &Deployment, mine: &[Arc<Pod>]) -> Pods {
 }
 
 /// A colour's pods of one release.
-pub fn of<'p>(pods: &'p [Arc<Pod>], color: Color, release: &str) -> Vec<Arc<Pod>> {
+pub fn of(pods: &[Arc<Pod>], color: Color, release: &str) -> Vec<Arc<Pod>> {
     let labelled = |pod: &&Arc<Pod>| {
         let label = |key: &str| pod.labels().get(key).map(String::as_str);
         label(LABEL_COLOR) == Some(color.as_str()) && label(LABEL_RELEASE) == Some(release)

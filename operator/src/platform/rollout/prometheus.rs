@@ -110,8 +110,12 @@ fn brief(text: &str) -> &str {
 mod tests {
     use super::*;
 
+    fn answer(json: &str) -> Answer {
+        serde_json::from_str(json).unwrap()
+    }
+
     fn number(json: &str) -> Result<f64, String> {
-        serde_json::from_str::<Answer>(json).unwrap().number()
+        answer(json).number()
     }
 
     #[test]

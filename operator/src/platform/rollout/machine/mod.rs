@@ -199,6 +199,7 @@ pub fn decide(input: &Input) -> Decision {
     machine.decision()
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a step that is taken or not")]
 struct Machine<'a> {
     input: &'a Input,
     now: Timestamp,
@@ -269,9 +270,8 @@ impl<'a> Machine<'a> {
         let known = self.record.active;
         self.active = match self.input.selected {
             Some(color) if known.is_none_or(|known| known == color) => Some(color),
-            Some(color) if self.pods(color).is_some_and(|pods| pods.full() && pods.wanted > 0) => Some(color),
-            Some(_) => known,
-            None => known,
+            Some(color) if self.pods(color).is_some_and(|pods| self.could_serve(pods)) => Some(color),
+            _ => known,
         };
         if self.active != known {
             // The first colour at all has nobody to take over from.
@@ -283,6 +283,17 @@ impl<'a> Machine<'a> {
             self.record.preview = None;
             self.record.active = self.active;
         }
+    }
+
+    /// Complete, and more than nothing unless nothing is wished for.
+    fn could_serve(&self, pods: &Pods) -> bool {
+        pods.full() && (pods.wanted > 0 || self.input.replicas == 0)
+    }
+
+    /// Whether the stable release, in the other colour, is better than what takes the requests now.
+    fn can_take_back(&self, old: &Pods) -> bool {
+        let dead = self.active.and_then(|color| self.pods(color)).is_none_or(|pods| pods.available == 0);
+        self.could_serve(old) || (dead && old.only && old.ready > 0)
     }
 
     /// The release that is to run: the declared one, or what runs instead of it.
@@ -461,13 +472,11 @@ impl<'a> Machine<'a> {
     /// The target is bad.
     fn give_up(&mut self, target: &str, cause: &str) -> Flow {
         let Some(declared) = self.input.declared.clone() else { return Flow::Settled };
-        match self.end(&declared, target, InsteadReason::RolledBack, cause) {
-            Ok(()) => Flow::Again,
-            Err(_) => {
-                self.stuck = Some(cause.to_owned());
-                Flow::Settled
-            }
+        if self.end(&declared, target, InsteadReason::RolledBack, cause).is_ok() {
+            return Flow::Again;
         }
+        self.stuck = Some(cause.to_owned());
+        Flow::Settled
     }
 
     // ---- Measurements
@@ -641,7 +650,7 @@ impl<'a> Machine<'a> {
             _ => None,
         };
         if let Some(cause) = failure {
-            if let Some(old) = old.filter(|old| old.full() && old.wanted > 0) {
+            if let Some(old) = old.filter(|old| self.can_take_back(old)) {
                 if target == release {
                     return Some(self.give_up(&release, &cause));
                 }
@@ -677,7 +686,7 @@ impl<'a> Machine<'a> {
             self.want(active, release, self.input.replicas);
         }
         self.want(old, &pods.release, size);
-        if pods.full() && pods.wanted >= size.min(pods.wanted.max(1)) && (pods.wanted > 0 || self.input.replicas == 0) {
+        if self.can_take_back(pods) {
             self.select = Some(old);
         }
         self.phase(Phase::Promoting, format!("release {} takes the requests back", pods.release));

@@ -163,6 +163,12 @@ impl World {
         pods.lacking = (health == Health::Behind).then(|| "replica r lacks revision 1 of tenant acme".into());
     }
 
+    fn all_ready(&mut self) {
+        for color in Color::ALL {
+            self.health(color, Health::Ready);
+        }
+    }
+
     fn pass(&mut self, seconds: i64) {
         let older = |time: &mut Option<Time>| {
             if let Some(time) = time {
@@ -427,7 +433,7 @@ impl World {
         world.input.migration = Migration::Done;
         let declared = world.input.declared.clone().unwrap();
         for _ in 0..80 {
-            Color::ALL.into_iter().for_each(|color| world.health(color, Health::Ready));
+            world.all_ready();
             let phase = world.input.record.rollout.phase;
             let waits = phase == Phase::AwaitingPromotion && !world.input.rollout.auto_promotion_enabled;
             // A person sees that the annotation of before is gone, and that it was noticed.
@@ -508,7 +514,7 @@ fn moves(world: &World, wide: &[Move]) -> Vec<Move> {
 
 /// Breadth first, as far as there is anything new; the invariants are asserted in each step, and from each state it is
 /// tried whether it ends.
-fn explore(start: World, wide: &[Move], most: usize) -> usize {
+fn explore(start: &World, wide: &[Move], most: usize) -> usize {
     let mut seen = HashSet::new();
     let mut queue = VecDeque::from([start.clone()]);
     seen.insert(start.key());
@@ -541,13 +547,13 @@ const COMMANDS: [Move; 5] = [
 
 #[test]
 fn no_rollout_with_analysis_and_commands_ends_badly() {
-    assert!(explore(serving(blue_green()), &COMMANDS, 6_000) > 3_000);
+    assert!(explore(&serving(blue_green()), &COMMANDS, 6_000) > 3_000);
 }
 
 #[test]
 fn no_rollout_that_waits_for_a_person_ends_badly() {
     let manual = Rollout { auto_promotion_enabled: false, analysis: None, ..blue_green() };
-    assert!(explore(serving(manual), &COMMANDS, 4_000) > 1_000);
+    assert!(explore(&serving(manual), &COMMANDS, 4_000) > 1_000);
 }
 
 #[test]
@@ -560,7 +566,7 @@ fn no_pause_scaling_or_change_of_strategy_in_mid_flight_ends_badly() {
         Move::Strategy(RolloutStrategy::RollingUpdate),
         Move::Strategy(RolloutStrategy::BlueGreen),
     ];
-    assert!(explore(serving(timed), &wide, 6_000) > 3_000);
+    assert!(explore(&serving(timed), &wide, 6_000) > 3_000);
 }
 
 #[test]
@@ -576,21 +582,21 @@ fn no_newer_release_failed_migration_or_tampered_service_ends_badly() {
         Move::Tamper(Some(Color::Green)),
         Move::Tamper(Some(Color::Blue)),
     ];
-    assert!(explore(world, &wide, 6_000) > 3_000);
+    assert!(explore(&world, &wide, 6_000) > 3_000);
 }
 
 #[test]
 fn no_first_rollout_and_no_adoption_ends_badly() {
-    assert!(explore(fresh(blue_green()), &COMMANDS, 3_000) > 1_000);
+    assert!(explore(&fresh(blue_green()), &COMMANDS, 3_000) > 1_000);
     let mut adopted = fresh(blue_green());
     adopted.input.uncolored = true;
-    assert!(explore(adopted, &COMMANDS, 3_000) > 1_000);
+    assert!(explore(&adopted, &COMMANDS, 3_000) > 1_000);
 }
 
 /// Visits until nothing changes any more, with everything ready.
 fn settle(world: &mut World) {
     for _ in 0..6 {
-        Color::ALL.into_iter().for_each(|color| world.health(color, Health::Ready));
+        world.all_ready();
         world.visit(usize::MAX, Answer::Good);
     }
 }
@@ -611,7 +617,7 @@ fn a_failing_metric_is_quoted_with_its_value_and_its_range() {
     let mut world = serving(blue_green());
     world.input.declared = Some("b".into());
     world.visit(usize::MAX, Answer::Good);
-    Color::ALL.into_iter().for_each(|color| world.health(color, Health::Ready));
+    world.all_ready();
     let first = decide(&world.input);
     assert_eq!(first.subject, Some(("b".into(), Color::Green)));
     world.input.record = first.record;
@@ -653,6 +659,26 @@ fn a_command_is_carried_out_once_although_its_annotation_was_not_removed() {
         world.visit(0, Answer::Good);
     }
     assert_eq!(world.input.record.rollout.instead.as_ref().map(|instead| instead.revision.as_str()), Some("b"));
+}
+
+#[test]
+fn a_platform_of_no_pods_changes_its_release_too() {
+    let mut world = serving(Rollout { analysis: None, ..blue_green() });
+    world.input.replicas = 0;
+    for _ in 0..3 {
+        let decision = decide(&world.input);
+        world.input.record = decision.record;
+        for step in &decision.steps {
+            match step {
+                Step::Run { color, release, replicas } => *world.pods_mut(*color) = Some(ready(release, *replicas)),
+                Step::Select { active, .. } => world.input.selected = *active,
+                _ => {}
+            }
+        }
+        world.input.declared = Some("b".into());
+    }
+    assert_eq!((world.serves(), world.input.record.active), (Some("b"), Some(Color::Blue)));
+    assert_eq!(decide(&world.input).record.active, Some(Color::Green));
 }
 
 #[test]
