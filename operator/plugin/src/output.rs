@@ -146,7 +146,7 @@ impl fmt::Display for Failure<'_> {
                 Some(kube::Error::Api(status)) => {
                     said.push(status.message.clone());
                     cure = if status.is_forbidden() {
-                        Some("ask for the role tenantry-view, or tenantry-edit to change things")
+                        Some("ask for the ClusterRole view here, edit to change Tenants, admin to change the Platform")
                     } else if status.code == 401 {
                         Some("sign in to the cluster again: kubectl get --raw /version shows whether it lets you in")
                     } else {
@@ -231,8 +231,8 @@ mod tests {
         let error = anyhow::Error::from(kube::Error::Api(status.boxed())).context("cannot list Tenants");
         assert_eq!(
             Failure(&error).to_string(),
-            "cannot list Tenants: tenants is forbidden: User bob cannot list (ask for the role tenantry-view, or \
-             tenantry-edit to change things)"
+            "cannot list Tenants: tenants is forbidden: User bob cannot list (ask for the ClusterRole view \
+             here, edit to change Tenants, admin to change the Platform)"
         );
     }
 

@@ -88,13 +88,13 @@ pub struct Plan {
 pub struct Object {
     pub object: String,
     pub namespace: String,
-    /// `created`, `configured`, `unchanged` or `deleted`, as kubectl says.
+    /// `created`, `configured`, `unchanged` or `deleted`, as kubectl says; of a Secret `applied`.
     pub action: &'static str,
 }
 
 impl Plan {
     pub fn changes(&self) -> bool {
-        let objects = self.objects.iter().any(|object| object.action != "unchanged");
+        let objects = self.objects.iter().any(|object| !matches!(object.action, "unchanged" | "applied"));
         objects || !self.tenants.is_empty() || !self.platforms.is_empty()
     }
 }
@@ -160,8 +160,8 @@ impl Change {
             _ => {
                 let secret: Secret = serde_json::from_value(object)?;
                 self.secrets.insert(secret.name_any(), Some(secret));
-                // What it was is not read only to say whether it differs.
-                "configured"
+                // What it was is not read only to say whether it differs; its effects tell.
+                "applied"
             }
         };
         Ok(Object { object: name, namespace: namespace.to_owned(), action })
