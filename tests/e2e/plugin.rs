@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use harness::{Kubectl, Platform, binaries::target_folder, kubectl::Output, objects::secret, workdir::Workdir};
+use harness::{Kubectl, Platform, binaries::target_folder, kubectl::Output, workdir::Workdir};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -118,10 +118,10 @@ async fn a_platform_engineer_asks_whether_it_is_well_and_who_may_do_what() -> Re
         )?;
 
         // Something breaks, and it says what.
-        platform.objects.apply(&secret("acme-stripe", &[("other", "x")])).await?;
+        kubectl.run("delete secret acme-stripe").await?;
         platform.objects.until("tenant/acme", "ResolvedRefs", "False").await?;
         let status = exits(&kubectl, 3, "status").await?;
-        has(&status, &["0 of 1 well", "acme: SecretKeyNotFound", "Recent warnings"])?;
+        has(&status, &["0 of 1 well", "acme: SecretNotFound", "Recent warnings"])?;
         let tenant = exits(&kubectl, 3, "status tenant acme").await?;
         has(&tenant, &["Tenant acme", "not well", "ok RateLimitPolicy house", "-- PaymentProvider acme-stripe"])?;
 
@@ -175,7 +175,9 @@ async fn a_plan_says_what_an_apply_then_does() -> Result<()> {
         let useless = given(
             &kubectl,
             "plan -f -",
-            &ACME.replace("acme-support", "acme-wizard").replace("name: support", "name: wizard"),
+            &ACME
+                .replace("acme-support", "acme-wizard")
+                .replace("roleRef: {name: support}", "roleRef: {name: support}\n  when: nobody.knows == 'this'"),
         )
         .await?;
         has(
