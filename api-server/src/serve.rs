@@ -234,7 +234,7 @@ mod tests {
             match client.post(url).header("host", "acme.test").json(&body).send().await {
                 Ok(answer) => {
                     let closes = answer.headers().get("connection").is_some_and(|value| value == "close");
-                    assert_eq!(answer.bytes().await.unwrap().is_empty(), false);
+                    assert!(!answer.bytes().await.unwrap().is_empty());
                     if closes {
                         closing.add_permits(1);
                     }
