@@ -25,20 +25,25 @@ def metrics():
         sources = [path.read_text() for path in (ROOT / package / "src").rglob("*.rs")]
         sources = [source for source in sources if "prometheus_client::" in source]
         kinds = {name: fields for source in sources for name, fields in structs(source).items()}
-        types = {field: kind for fields in kinds.values() for field, kind in fields.items()}
+        fields = [pair for fields in kinds.values() for pair in fields.items()]
+        # Of two fields of one name, the one that is a metric.
+        types = dict(sorted(fields, key=lambda pair: bool(re.search("Family|Counter|Gauge|Histogram", pair[1]))))
         for source in sources:
-            calls = r"\.register(_with_unit)?\(\s*\"(\w+)\",\s*\"[^\"]*\",\s*(?:Unit::(\w+),\s*)?([\w.]+?)(?:\.clone\(\))?,?\s*\)"
-            for _, name, unit, handle in re.findall(calls, source):
+            prefixes = dict(re.findall(r"let (?:mut )?(\w+) = [^;]*?with_prefix\(\"(\w+)\"\)", source))
+            calls = r"(\w+)\s*\.register(_with_unit)?\(\s*\"(\w+)\",\s*\"[^\"]*\",\s*(?:Unit::(\w+),\s*)?([\w.]+?)(?:\.clone\(\))?,?\s*\)"
+            for registry, _, name, unit, handle in re.findall(calls, source):
                 field = handle.split(".")[-1]
                 kind = "Info" if handle == "build" else types[handle.split(".")[-2]] if field == "0" else types[field]
                 kind = kinds[kind]["0"] if kind in kinds else kind
+                for alias, meaning in re.findall(r"^type (\w+) = (.+);$", source, re.MULTILINE):
+                    kind = re.sub(rf"\b{alias}\b", meaning, kind)
                 labels = set()
                 if family := re.match(r"Family<(\w+), ", kind):
                     labels = set(kinds[family[1]])
                 if kind == "Info":
                     labels = {"version", "commit"}
                 shape = re.search(r"Counter|Histogram|Gauge|Info", kind)[0]
-                full = f"{prefix}_{name}" + (f"_{unit.lower()}" if unit else "")
+                full = f"{prefixes.get(registry, prefix)}_{name}" + (f"_{unit.lower()}" if unit else "")
                 out |= {full + suffix: labels for suffix in SUFFIXES[shape]}
     return out
 

@@ -82,7 +82,7 @@ def test_the_figures_are_found_in_the_sources():
     assert known["tenantry_api_request_duration_seconds_bucket"] == {"method", "route"}
     assert known["tenantry_api_rate_limit_decisions_total"] == {"limit", "outcome"}
     assert known["tenantry_operator_build_info"] == known["tenantry_api_build_info"] == {"version", "commit"}
-    calls = sum(len(re.findall(r"\bregistry\s*\.register(?:_with_unit)?\(", path.read_text()))
+    calls = sum(len(re.findall(r"\b(?:registry|http)\s*\.register(?:_with_unit)?\(", path.read_text()))
                 for package in ("operator", "api-server") for path in (ROOT / package / "src").rglob("*.rs"))
     assert len({re.sub("_(bucket|count|sum)$", "", name) for name in known}) == calls
 
@@ -120,6 +120,7 @@ def test_every_panel_asks_for_figures_that_the_binaries_have(name, tmp_path):
     assert file.endswith(".json") and board["uid"] and DASHBOARDS[name]["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert len(text) < 262_144, "kubectl apply keeps a copy in an annotation"
     asked = list(queries(board))
+    assert [why for variable in board["templating"]["list"] if variable["type"] == "query" for why in unknown(variable["query"]["query"])] == []
     assert len(asked) > 15
     assert [f"{title}: {why}" for title, query in asked for why in unknown(query)] == []
     # Prometheus parses them, with Grafana's variables filled in as Grafana does.
