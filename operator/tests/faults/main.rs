@@ -32,6 +32,7 @@ const RUNS: usize = 60;
 const RUNS_A_WORLD: usize = 20;
 
 #[test]
+#[ignore = "minutes of a core: cargo test -p operator --test faults -- --ignored --nocapture"]
 fn a_disturbed_run_ends_as_an_undisturbed_one() {
     let reference = World::run(&mut World::new(), 0, None);
     reference.assert_safe("the undisturbed run");
@@ -42,6 +43,7 @@ fn a_disturbed_run_ends_as_an_undisturbed_one() {
         if number % RUNS_A_WORLD == RUNS_A_WORLD - 1 {
             world = World::new();
         }
+        println!("{}/{}: {fault}", number + 1, faults.len());
         let disturbed = World::run(&mut world, number + 1, Some((*fault, &reference.states)));
         if let Some(difference) = disturbed.difference() {
             failures.push(format!("{fault}: {difference}"));
