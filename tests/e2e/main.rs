@@ -4,6 +4,7 @@
 //! conditions only.
 
 mod access;
+mod drain;
 mod hot_reload;
 mod isolation;
 mod outage;
