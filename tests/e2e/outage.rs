@@ -1,7 +1,14 @@
 //! Parts die, in the middle of things; what was promised still holds.
 
-use anyhow::{Result, ensure};
-use harness::{Platform, wait};
+use anyhow::{Context, Result, ensure};
+use harness::{
+    Platform,
+    objects::secret,
+    platform::Options,
+    postgres::{Durability, Postgres},
+    wait,
+    workdir::Workdir,
+};
 use http::StatusCode;
 use serde_json::json;
 
@@ -108,6 +115,53 @@ async fn without_redis_people_sign_in_and_pay_and_are_still_counted() -> Result<
         Ok(())
     })
     .await
+}
+
+#[tokio::test]
+async fn postgresql_goes_and_comes_back_and_nothing_is_restarted() -> Result<()> {
+    // Its own: a shared one is not ours to stop.
+    let folder = Workdir::temporary()?;
+    let mut postgres = Postgres::start(&folder.join("postgres"), Durability::None).await?;
+    let database = postgres.database("lost").await?;
+    let platform = Platform::bare(Options::default()).await?;
+    platform.objects.apply(&secret("main-postgres", &[("uri", database.as_str())])).await?;
+    platform.objects.apply(&platform.manifest(2)).await?;
+    let told = async {
+        platform.objects.until("platform/main", "Ready", "True").await?;
+        let acme = platform.tenant("acme").await?;
+        let alice = acme.user("alice");
+        alice.registers().await?;
+        alice.pays(10, "EUR").await?;
+
+        postgres.stop().await?;
+        for _ in 0..10 {
+            let answer = alice.get("/payments").await?.expect(StatusCode::SERVICE_UNAVAILABLE)?;
+            ensure!(answer.code() == "SERVICE_UNAVAILABLE" && !answer.header("retry-after").is_empty());
+        }
+        alice.tries_to_log_in("whatever").await?.expect(StatusCode::SERVICE_UNAVAILABLE)?;
+        // Nobody would be helped by pods that leave their Service all at once.
+        let ready =
+            "get pods -l app.kubernetes.io/name=tenantry-api -o jsonpath={.items[*].status.containerStatuses[*].ready}";
+        ensure!(platform.kubectl()?.run(ready).await? == "true true");
+
+        let port = database.port().context("a private server has a port")?;
+        postgres = Postgres::start_at(&folder.join("postgres"), Durability::None, port).await?;
+        wait::until("payments to be listed again", async || {
+            let answer = alice.get("/payments").await?;
+            Ok((answer.status == StatusCode::OK).then_some(()))
+        })
+        .await?;
+        alice.logs_in().await?;
+        alice.pays(10, "EUR").await?;
+        let restarts = "get pods -l app.kubernetes.io/name=tenantry-api -o jsonpath={.items[*].status.containerStatuses[*].restartCount}";
+        ensure!(platform.kubectl()?.run(restarts).await? == "0 0");
+        anyhow::Ok(())
+    };
+    if let Err(error) = told.await {
+        return Err(platform.explain(error).await);
+    }
+    platform.stop().await?;
+    postgres.stop().await
 }
 
 #[tokio::test]

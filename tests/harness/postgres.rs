@@ -75,6 +75,11 @@ impl Postgres {
 
     /// A private server with its data in `folder`, which is made where it isn't there yet.
     pub async fn start(folder: &Path, durability: Durability) -> Result<Self> {
+        Self::start_at(folder, durability, free_port()?).await
+    }
+
+    /// At a port that others know already.
+    pub async fn start_at(folder: &Path, durability: Durability, port: u16) -> Result<Self> {
         let user = am_root().then_some("postgres"); // PostgreSQL refuses to run as root
         let (data, password) = (folder.join("data"), folder.join("superuser.password"));
         if !data.join("PG_VERSION").exists() {
@@ -96,7 +101,6 @@ impl Postgres {
             fs::remove_file(&stale)?;
         }
 
-        let port = free_port()?;
         let settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
         let settings = settings.iter().chain(durability.settings()).map(|setting| format!("-c{setting}"));
         let mut process = launch("postgres", folder, user)?
