@@ -61,8 +61,11 @@ async fn ready(State(app): State<App>) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    // Measured only when asked: the look at the stores sets what the metrics say of them.
-    app.health.standing().await;
+    // A look at the stores for the next reader. This one does not wait for it: what autoscalers and alerts are to know must
+    // be told also while a store is silent.
+    let health = app.health.clone();
+    tokio::spawn(async move { health.standing().await });
+    // Measured only when asked.
     app.metrics.db_connections.set(app.db.connections().into());
     openmetrics(app.metrics.encode())
 }
