@@ -53,7 +53,7 @@ impl App {
     pub fn new(foundation: Foundation) -> Self {
         let Foundation { http, clock, db, redis, sealing_key, metrics, transport } = foundation;
         let started_at = clock.now();
-        let tenants = Tenants::new(sealing_key, clock.clone(), Arc::clone(&metrics));
+        let tenants = Tenants::new(sealing_key, clock.clone(), Arc::clone(&metrics), db.own());
         let health = Health::new(db.clone(), redis.clone(), clock.clone(), metrics.dependencies.clone());
         let limiter = RateLimiter::new(redis.clone(), clock.clone(), metrics.limits.clone());
         let auth = Auth::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics), &http);

@@ -110,7 +110,7 @@ fn build(settings: &Serve, options: PgConnectOptions) -> anyhow::Result<App> {
     Ok(App::new(Foundation {
         http: settings.http.clone(),
         db: Db::lazy(options, settings.database.database_connections),
-        redis: Redis::lazy(&settings.redis_url, prefix).context("REDIS_URL")?,
+        redis: Redis::lazy(&settings.redis.url(), prefix).context("REDIS_URL")?,
         clock,
         sealing_key,
         metrics: Arc::new(metrics),

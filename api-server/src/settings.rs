@@ -8,7 +8,9 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use uuid::Uuid;
+use url::Url;
+
+use crate::jobs::settings::Job;
 
 /// The stateless HTTP API of a Tenantry platform.
 #[derive(Debug, Parser)]
@@ -31,38 +33,12 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Job {
-    #[command(subcommand)]
-    pub name: JobName,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum JobName {
-    /// Delete all of a tenant's data. Serving the tenant must have ended.
-    PurgeTenant(PurgeTenant),
-}
-
-#[derive(Debug, Args)]
-pub struct PurgeTenant {
-    /// Id of the tenant, as its status has it.
-    #[arg(long)]
-    pub tenant_id: Uuid,
-
-    #[command(flatten)]
-    pub database: Database,
-
-    #[command(flatten)]
-    pub log: Log,
-}
-
-#[derive(Debug, Args)]
 pub struct Serve {
     #[command(flatten)]
     pub database: Database,
 
-    /// Redis, as redis://… or rediss://…
-    #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379", hide_env_values = true)]
-    pub redis_url: String,
+    #[command(flatten)]
+    pub redis: RedisServer,
 
     #[command(flatten)]
     pub tenants: TenantSource,
@@ -93,6 +69,57 @@ pub struct Database {
     /// Connections of this process at most.
     #[arg(long, env = "TENANTRY_DATABASE_CONNECTIONS", default_value_t = 16)]
     pub database_connections: u32,
+}
+
+/// Redis; without a URL, the parts speak, which may hold any character.
+#[derive(Debug, Args)]
+pub struct RedisServer {
+    /// Redis, as redis://… or rediss://…
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+
+    /// Host of Redis, where there is no REDIS_URL.
+    #[arg(long, env = "REDIS_HOST", default_value = "127.0.0.1")]
+    pub redis_host: String,
+
+    /// Port of Redis, where there is no REDIS_URL.
+    #[arg(long, env = "REDIS_PORT", default_value_t = 6379)]
+    pub redis_port: u16,
+
+    /// User of Redis, where there is no REDIS_URL.
+    #[arg(long, env = "REDIS_USERNAME", default_value = "")]
+    pub redis_username: String,
+
+    /// Password of Redis, where there is no REDIS_URL.
+    #[arg(long, env = "REDIS_PASSWORD", default_value = "", hide_env_values = true)]
+    pub redis_password: String,
+}
+
+impl RedisServer {
+    /// The address in one piece, with whatever a URL cannot hold escaped.
+    pub fn url(&self) -> String {
+        if let Some(url) = &self.redis_url {
+            return url.clone();
+        }
+        let (host, port) = (&self.redis_host, self.redis_port);
+        let Ok(mut url) = Url::parse(&format!("redis://{host}:{port}")) else {
+            return format!("redis://{host}:{port}");
+        };
+        // Neither can fail where there is a host.
+        let _ = url.set_username(&escaped(&self.redis_username));
+        let password = escaped(&self.redis_password);
+        let _ = url.set_password(Some(password.as_str()).filter(|password| !password.is_empty()));
+        url.into()
+    }
+}
+
+/// Every byte that could mean something else in a URL as `%XX`. `Url` itself leaves a `%` that is there.
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| {
+        let plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        if plain { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(byte).collect()
 }
 
 /// Where the tenants come from.
@@ -238,6 +265,28 @@ fn bits(ip: IpAddr) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_may_hold_what_a_url_may_not() {
+        let parts = |username: &str, password: &str| RedisServer {
+            redis_url: None,
+            redis_host: "cache".into(),
+            redis_port: 6380,
+            redis_username: username.into(),
+            redis_password: password.into(),
+        };
+        assert_eq!(parts("", "").url(), "redis://cache:6380");
+        for password in ["p@ss/w:rd?#[%41]&= ü", "plain"] {
+            let url = parts("user", password).url();
+            let read = redis::IntoConnectionInfo::into_connection_info(url.as_str()).unwrap();
+            assert_eq!(
+                (read.redis_settings().username(), read.redis_settings().password()),
+                (Some("user"), Some(password))
+            );
+        }
+        let given = RedisServer { redis_url: Some("rediss://elsewhere".into()), ..parts("user", "x") };
+        assert_eq!(given.url(), "rediss://elsewhere");
+    }
 
     #[test]
     fn a_network_holds_its_addresses_and_no_others() {

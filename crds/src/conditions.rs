@@ -119,6 +119,12 @@ pub mod reasons {
     pub const NOT_PAUSED: &str = "NotPaused";
     /// A kind of another operator (such as CloudNativePG's Cluster) is not installed.
     pub const DEPENDENCY_MISSING: &str = "DependencyMissing";
+    /// A managed PostgreSQL or Redis takes connections.
+    pub const RUNNING: &str = "Running";
+    /// It runs, in one instance: what happens to that happens to it.
+    pub const SINGLE_INSTANCE: &str = "SingleInstance";
+    /// A Job that sets up roles and databases did not succeed.
+    pub const SETUP_FAILED: &str = "SetupFailed";
     pub const UNREACHABLE: &str = "Unreachable";
     /// Nothing outside of the cluster was asked to route to it.
     pub const SERVICE_ONLY: &str = "ServiceOnly";

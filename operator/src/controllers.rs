@@ -235,6 +235,8 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
     watches.metadata(|s| &s.grants, &ours, owned);
     watches.metadata(|s| &s.ingresses, &ours, owned);
     watches.metadata(|s| &s.disruption_budgets, &ours, owned);
+    watches.whole(|s| &s.stateful_sets, &ours, owned);
+    watches.metadata(|s| &s.cron_jobs, &ours, owned);
     // An autoscaler writes its measurements every few seconds; what it can do and what was declared change seldom.
     watches.whole(
         |s| &s.autoscalers,

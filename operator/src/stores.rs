@@ -12,9 +12,9 @@ use std::{
 use contract::names::{LABEL_PLATFORM, LABEL_TENANT};
 use crds::{PaymentProvider, Platform, PlatformSpec, RateLimitPolicy, RoleBinding, TargetKind, Tenant};
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
-    batch::v1::Job,
+    batch::v1::{CronJob, Job},
     core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
     networking::v1::Ingress,
     policy::v1::PodDisruptionBudget,
@@ -257,6 +257,10 @@ pub struct Stores {
     pub routes: Shelf<HttpRoute>,
     pub pod_monitors: Shelf<PartialObjectMeta<PodMonitor>>,
     pub scaled_objects: Shelf<ScaledObject>,
+    /// Managed PostgreSQL and Redis, with their status.
+    pub stateful_sets: Shelf<StatefulSet>,
+    /// Backups.
+    pub cron_jobs: Shelf<PartialObjectMeta<CronJob>>,
 }
 
 impl Default for Stores {
@@ -288,6 +292,8 @@ impl Default for Stores {
             routes: Shelf::new(labelled),
             pod_monitors: Shelf::new(labelled),
             scaled_objects: Shelf::new(labelled),
+            stateful_sets: Shelf::new(labelled),
+            cron_jobs: Shelf::new(labelled),
         }
     }
 }

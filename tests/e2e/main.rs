@@ -7,6 +7,7 @@ mod access;
 mod drain;
 mod hot_reload;
 mod isolation;
+mod managed;
 mod outage;
 mod payments;
 mod plugin;

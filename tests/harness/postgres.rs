@@ -246,6 +246,11 @@ fn binary(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("no `{name}` on this machine: apt-get install postgresql, or set {URL_VARIABLE}"))
 }
 
+/// Where `pg_dump` and its relatives are.
+pub fn folder_of_programs() -> Option<PathBuf> {
+    Some(binary("pg_dump").ok()?.parent()?.to_owned())
+}
+
 fn version(bin: &Path) -> u32 {
     bin.parent().and_then(|path| path.file_name()?.to_str()?.parse().ok()).unwrap_or_default()
 }

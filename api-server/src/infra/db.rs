@@ -6,6 +6,7 @@
 
 use std::{future::Future, pin::pin, str::FromStr, sync::Arc, time::Duration};
 
+use super::OwnDatabases;
 use contract::TenantId;
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction,
@@ -31,6 +32,8 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 pub struct Db {
     pool: PgPool,
     gate: Arc<Gate>,
+    /// Tenants whose data is not in the shared database.
+    own: OwnDatabases,
 }
 
 /// A transaction that belongs to one tenant. Dropped without [`TenantTx::commit`], it rolls back.
@@ -43,32 +46,23 @@ impl Db {
     /// A pool that connects when first asked, so that the process starts (and says on `/readyz` what it waits for) while
     /// the database is away.
     pub fn lazy(options: PgConnectOptions, max_connections: u32) -> Self {
-        let gate = Arc::new(Gate::new());
-        let pool = PgPoolOptions::new()
-            .max_connections(max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(|conn, _| Box::pin(refuse_role_above_row_security(conn)))
-            // In place of the pool's own test, which would wait for a silent connection until the caller's time is up.
-            .test_before_acquire(false)
-            .before_acquire(|conn, _| Box::pin(greet(conn)))
-            // The pool waits for ever for what it takes back; while nothing is wrong, one test less.
-            .after_release({
-                let gate = Arc::clone(&gate);
-                move |conn, _| {
-                    let suspicious = gate.is_suspicious();
-                    Box::pin(async move { if suspicious { greet(conn).await } else { Ok(true) } })
-                }
-            })
-            .connect_lazy_with(options);
-        Self { pool, gate }
+        let (options_of_pool, gate) = pool(max_connections);
+        Self { pool: options_of_pool.connect_lazy_with(options), gate, own: OwnDatabases::default() }
     }
 
-    /// Begins a transaction for `tenant`.
+    /// Databases of single tenants, for whoever reads the documents.
+    pub fn own(&self) -> OwnDatabases {
+        self.own.clone()
+    }
+
+    /// Begins a transaction for `tenant`, in the database that holds its data.
     pub async fn begin(&self, tenant: TenantId) -> Result<TenantTx, sqlx::Error> {
         // Both statements in one round trip. The text is safe to compose: a UUID prints as hex digits and dashes.
         let begin = format!("BEGIN; SELECT set_config('app.tenant_id', '{}', true)", tenant.as_uuid());
-        let begun = bounded(ACQUIRE_TIMEOUT + GREETING, self.pool.begin_with(AssertSqlSafe(begin)));
-        let tx = self.gate.pass(begun).await?;
+        let tx = match self.own.get(tenant) {
+            None => begin_through(&self.gate, &self.pool, begin).await?,
+            Some(own) => begin_through(&own.gate, own.migrated().await?, begin).await?,
+        };
         Ok(TenantTx { tenant, tx })
     }
 
@@ -119,6 +113,7 @@ impl Db {
     }
 
     pub async fn close(&self) {
+        self.own.close_all().await;
         self.pool.close().await;
     }
 }
@@ -136,6 +131,35 @@ impl TenantTx {
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.tx.commit().await
     }
+}
+
+/// What every pool has in common, and the gate in front of it.
+pub(super) fn pool(max_connections: u32) -> (PgPoolOptions, Arc<Gate>) {
+    let gate = Arc::new(Gate::new());
+    let options = PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(|conn, _| Box::pin(refuse_role_above_row_security(conn)))
+        // In place of the pool's own test, which would wait for a silent connection until the caller's time is up.
+        .test_before_acquire(false)
+        .before_acquire(|conn, _| Box::pin(greet(conn)))
+        // The pool waits for ever for what it takes back; while nothing is wrong, one test less.
+        .after_release({
+            let gate = Arc::clone(&gate);
+            move |conn, _| {
+                let suspicious = gate.is_suspicious();
+                Box::pin(async move { if suspicious { greet(conn).await } else { Ok(true) } })
+            }
+        });
+    (options, gate)
+}
+
+async fn begin_through(
+    gate: &Gate,
+    pool: &PgPool,
+    begin: String,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    gate.pass(bounded(ACQUIRE_TIMEOUT + GREETING, pool.begin_with(AssertSqlSafe(begin)))).await
 }
 
 const UNDEFINED_TABLE: &str = "42P01";
@@ -165,11 +189,7 @@ async fn refuse_role_above_row_security(conn: &mut PgConnection) -> Result<(), s
 }
 
 pub(super) async fn refuse_if_above_row_security(conn: &mut PgConnection, role: &str) -> Result<(), sqlx::Error> {
-    let above: bool = sqlx::query_scalar("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = $1")
-        .bind(role)
-        .fetch_one(conn)
-        .await?;
-    if above {
+    if is_above_row_security(conn, role).await? {
         let error = format!(
             "role {role:?} is a superuser or has BYPASSRLS, so row-level security would not separate tenants: \
              connect as a role with NOSUPERUSER NOBYPASSRLS"
@@ -177,6 +197,14 @@ pub(super) async fn refuse_if_above_row_security(conn: &mut PgConnection, role: 
         return Err(sqlx::Error::Configuration(error.into()));
     }
     Ok(())
+}
+
+/// Whether row-level security does not bind this role.
+pub async fn is_above_row_security(conn: &mut PgConnection, role: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = $1")
+        .bind(role)
+        .fetch_one(conn)
+        .await
 }
 
 /// Reads a connection URL; without one, the `PG*` variables speak.

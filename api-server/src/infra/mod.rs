@@ -3,10 +3,12 @@
 pub mod clock;
 pub mod db;
 pub mod gate;
+mod own_databases;
 pub mod redis;
 #[cfg(test)]
 mod tests;
 
 pub use clock::Clock;
 pub use db::{Db, TenantTx};
+pub use own_databases::OwnDatabases;
 pub use redis::Redis;

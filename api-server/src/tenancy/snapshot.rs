@@ -12,7 +12,7 @@ use contract::{
     codec::{self, DecodeError},
     payments::{Account, Provider},
     seal::{SealError, Sealed, SealingKey},
-    tenant::TenantState,
+    tenant::{OwnDatabase, TenantState},
 };
 use jiff::Timestamp;
 
@@ -50,6 +50,10 @@ pub enum Rejection {
     Key(#[from] KeyError),
     #[error("the document has no signing key in auth.signingKeys, so nobody could be signed in")]
     NoSigningKey,
+    #[error(
+        "the address of the tenant's database cannot be read: expected postgres://user:password@host:5432/database"
+    )]
+    Database,
     #[error("the document is of tenant {found}, and it stands in the place of {expected}")]
     Misplaced { expected: String, found: String },
 }
@@ -156,6 +160,7 @@ fn open_all(config: &TenantConfig, key: &SealingKey) -> Result<HashMap<String, S
 fn sealed_fields(config: &TenantConfig) -> Vec<(String, &Sealed)> {
     let mut fields: Vec<_> =
         config.auth.signing_keys.iter().map(|key| (SigningKey::seal_field(&key.id), &key.key)).collect();
+    fields.extend(config.database.iter().map(|own| (OwnDatabase::SEAL_FIELD.to_owned(), &own.uri)));
     for provider in &config.providers {
         let mut add =
             |credential: &str, sealed| fields.push((Provider::seal_field(&provider.name, credential), sealed));

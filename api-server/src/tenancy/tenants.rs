@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use contract::{Revision, seal::SealingKey};
+use contract::{Revision, seal::SealingKey, tenant::OwnDatabase};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rpds::HashTrieMapSync;
@@ -19,7 +19,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::{TenantSnapshot, snapshot::Rejection};
-use crate::{infra::Clock, metrics::Metrics};
+use crate::{
+    infra::{Clock, OwnDatabases},
+    metrics::Metrics,
+};
 
 /// Changes that are remembered one by one; who is further behind gets everything.
 const REMEMBERED: usize = 4096;
@@ -39,6 +42,7 @@ pub struct Tenants {
     key: SealingKey,
     clock: Clock,
     metrics: Arc<Metrics>,
+    databases: OwnDatabases,
 }
 
 #[derive(Clone, Default)]
@@ -134,7 +138,7 @@ impl Report {
 }
 
 impl Tenants {
-    pub fn new(key: SealingKey, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub fn new(key: SealingKey, clock: Clock, metrics: Arc<Metrics>, databases: OwnDatabases) -> Self {
         let (complete, changes) = (watch::Sender::new(false), watch::Sender::new(0));
         Self {
             index: ArcSwap::default(),
@@ -146,6 +150,7 @@ impl Tenants {
             key,
             clock,
             metrics,
+            databases,
         }
     }
 
@@ -164,7 +169,7 @@ impl Tenants {
 
     /// Forgets a tenant: its Tenant is gone.
     pub fn remove(&self, tenant: &str) {
-        self.change(Some(tenant), |index| index.remove(tenant));
+        self.change(Some(tenant), |index| self.take_out(index, tenant));
     }
 
     /// Takes in a complete set: a tenant that is not in it is forgotten. From now on the process may be ready. Gives the
@@ -174,7 +179,7 @@ impl Tenants {
             let names: HashSet<&str> = all.iter().map(|found| found.tenant.as_str()).collect();
             let gone: Vec<_> = index.by_name.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
             for name in gone {
-                index.remove(&name);
+                self.take_out(index, &name);
             }
             all.iter().filter(|found| !self.take_in(index, found)).map(|found| found.tenant.clone()).collect()
         });
@@ -279,10 +284,20 @@ impl Tenants {
         taken
     }
 
+    fn take_out(&self, index: &mut Index, tenant: &str) {
+        let serving = index.by_name.get(tenant).and_then(|entry| entry.serving.clone());
+        index.remove(tenant);
+        serving.iter().for_each(|serving| self.databases.close(serving.id));
+    }
+
     fn compile(&self, found: &Found) -> Result<TenantSnapshot, Rejection> {
         let snapshot = TenantSnapshot::compile(&found.text, &self.key, self.clock.now())?;
         if snapshot.name.as_str() != found.tenant {
             return Err(Rejection::Misplaced { expected: found.tenant.clone(), found: snapshot.name.to_string() });
+        }
+        // Before anybody can find the tenant: its first request must not go to the shared database.
+        if let Some(uri) = snapshot.secret(OwnDatabase::SEAL_FIELD) {
+            self.databases.set(snapshot.id, uri).map_err(|_| Rejection::Database)?;
         }
         Ok(snapshot)
     }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Hostname, TenantId, TenantName, access::Binding, auth::Auth, limits::Limit, payments::Provider};
+use crate::{
+    Hostname, TenantId, TenantName, access::Binding, auth::Auth, limits::Limit, payments::Provider, seal::Sealed,
+};
 
 /// One tenant as the API serves it. Lists are kept sorted by [`TenantConfig::normalize`], so that equal tenants have
 /// equal documents.
@@ -18,6 +20,9 @@ pub struct TenantConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
     pub state: TenantState,
+    /// Where the tenant's data is, if not in the database that the others share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<OwnDatabase>,
     #[serde(default)]
     pub dialect: Dialect,
     #[serde(default)]
@@ -47,6 +52,7 @@ impl TenantConfig {
             hostnames: Vec::new(),
             plan: None,
             state: TenantState::Active,
+            database: None,
             dialect: Dialect::default(),
             auth: Auth::default(),
             cors: Cors::default(),
@@ -71,6 +77,17 @@ impl TenantConfig {
         self.providers.sort_by(|a, b| a.name.cmp(&b.name));
         self.limits.sort_by(|a, b| a.name.cmp(&b.name));
     }
+}
+
+/// A database that holds one tenant's data alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnDatabase {
+    /// `postgres://…`, sealed under [`Self::SEAL_FIELD`].
+    pub uri: Sealed,
+}
+
+impl OwnDatabase {
+    pub const SEAL_FIELD: &str = "database/uri";
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

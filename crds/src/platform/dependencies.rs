@@ -1,14 +1,18 @@
 //! What a Platform stands on: made by the operator (`managed`) or there already (`external`).
 
+use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::apis::meta::v1::Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::refs::{HOSTNAME, SecretRef, URL};
+use crate::{
+    refs::{HOSTNAME, SecretRef, URL},
+    tenant::DeletionPolicy,
+};
 
 /// Pattern of a size that can be compared and grown.
 const SIZE: &str = r"^[1-9][0-9]*(Mi|Gi|Ti)$";
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("has(self.managed) != has(self.external)").message("postgres needs exactly one of managed and external"))]
 pub struct Postgres {
     /// Let the operator run it: a CloudNativePG Cluster where that operator is installed, a single StatefulSet elsewhere.
@@ -16,19 +20,21 @@ pub struct Postgres {
     pub managed: Option<ManagedPostgres>,
 
     /// Use a database that is there already. The Secret has the key `uri`, or `host`, `port`, `dbname`, `username` and
-    /// `password`; optionally `sslmode` and `ca`.
+    /// `password`; optionally `sslmode`, `ca` (a PEM certificate), and `adminUri`: a role with CREATEDB and CREATEROLE, for
+    /// Tenants with `isolation.database: Database`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("has(self.managed) != has(self.external)").message("redis needs exactly one of managed and external"))]
 pub struct Redis {
     /// Let the operator run it as a StatefulSet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub managed: Option<ManagedRedis>,
 
-    /// Use a Redis or Valkey that is there already. The Secret has the key `uri`, or `host`, `port` and `password`.
+    /// Use a Redis or Valkey that is there already. The Secret has the key `uri`, or `host`, `port` and `password`;
+    /// optionally `username`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
 }
@@ -40,9 +46,10 @@ pub struct External {
     pub secret_ref: SecretRef,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ManagedPostgres {
-    /// Instances: one primary, the others stand by.
+    /// Instances: one primary, the others stand by. More than one needs CloudNativePG.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 9))]
     pub instances: u32,
@@ -56,9 +63,18 @@ pub struct ManagedPostgres {
     #[x_kube(validation = Rule::new("self >= oldSelf").message("postgres.managed.version can be raised, never lowered"))]
     pub version: u32,
 
+    /// CPU and memory of each instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
     /// Backups; none are made when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
+
+    /// What happens to the data, its credentials and its backups when the Platform is deleted. `Retain` keeps them, and a
+    /// Platform of the same name finds them again; `Delete` removes them for good.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 fn one() -> u32 {
@@ -94,8 +110,10 @@ pub struct Backup {
     #[schemars(length(max = 5), regex(pattern = r"^[1-9][0-9]*[dwm]$"))]
     pub retention: String,
 
-    /// Where they are put.
-    pub destination: BackupDestination,
+    /// Object store that they are put into, by CloudNativePG. Without CloudNativePG backups are files on a volume of their
+    /// own, and the destination is not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<BackupDestination>,
 }
 
 fn default_retention() -> String {
@@ -118,7 +136,7 @@ pub struct BackupDestination {
     pub secret_ref: SecretRef,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedRedis {
     /// Disk, so that a restart finds its counters; memory only when left out.
@@ -129,10 +147,31 @@ pub struct ManagedRedis {
     #[serde(default = "default_max_memory")]
     #[schemars(length(max = 16), regex(pattern = SIZE))]
     pub max_memory: String,
+
+    /// CPU and memory of the pod; its memory is derived from `maxMemory` when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
 }
 
 fn default_max_memory() -> String {
     "256Mi".to_owned()
+}
+
+/// What became of the annotation `tenantry.dev/rotate-credentials`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialsStatus {
+    /// Value of the annotation that was carried out last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<String>,
+
+    /// When it had been carried out: since then the former passwords are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<Time>,
+
+    /// What a rotation under way waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotating: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]

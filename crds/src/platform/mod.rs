@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     dependencies::{
-        Backup, BackupDestination, External, Mail, ManagedPostgres, ManagedRedis, ObjectStore, Postgres, Redis, Smtp,
-        Storage, WebPush,
+        Backup, BackupDestination, CredentialsStatus, External, Mail, ManagedPostgres, ManagedRedis, ObjectStore,
+        Postgres, Redis, Smtp, Storage, WebPush,
     },
     exposure::{Gateway, Ingress, IngressTls, IssuerKind, IssuerRef, ParentRef},
     rollout::{
@@ -59,6 +59,8 @@ use crate::refs::{OBJECT_NAME, SecretKeyRef, URL};
     printcolumn(name = "Preview", type_ = "string", priority = 1, json_path = ".status.previewRevision"),
     printcolumn(name = "Message", type_ = "string", priority = 1,
         json_path = ".status.conditions[?(@.type=='Ready')].message"),
+    validation = Rule::new("self.metadata.name.size() <= 36 || !(has(self.spec.postgres.managed) || has(self.spec.redis.managed))")
+        .message("metadata.name must be at most 36 characters long where postgres or redis is managed, because StatefulSets and CronJobs are named after it"),
     validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z][-a-z0-9]*$')")
         .message("metadata.name must be at most 50 characters long, begin with a letter and have no dot, because Services are named after it"),
     cel
@@ -146,6 +148,10 @@ pub struct PlatformSpec {
     /// Hold rollouts where they are. Tenants' configuration goes on being served and changed.
     #[serde(default)]
     pub paused: bool,
+
+    /// Refuse to delete this object until the field is set to false.
+    #[serde(default)]
+    pub deletion_protection: bool,
 
     /// Logs, traces, metrics.
     #[serde(default)]
@@ -390,6 +396,10 @@ pub struct PlatformStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 
+    /// Rotation of the passwords of managed PostgreSQL and Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsStatus>,
+
     /// `Ready`, `Available`, `Progressing`, `Paused`, `PostgresReady`, `RedisReady`, `Routed` and `Degraded`.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -420,6 +430,7 @@ impl Platform {
                 gateway: None,
                 rollout: Rollout::default(),
                 paused: false,
+                deletion_protection: false,
                 observability: Observability::default(),
                 mail: None,
                 web_push: None,

@@ -112,6 +112,15 @@ pub enum DeletionPolicy {
     Delete,
 }
 
+impl DeletionPolicy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retain => "Retain",
+            Self::Delete => "Delete",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Isolation {
     /// `RowLevelSecurity` shares tables with other tenants, kept apart by PostgreSQL's row security. `Database` gives the

@@ -15,6 +15,7 @@ use super::{
     around,
     build::{self, Workload},
     dereference::Dereferenced,
+    managed,
     rollout::carry_out::unserializable,
     validate::{SealingKey, ValidatedPlatform},
 };
@@ -38,6 +39,9 @@ pub async fn surroundings(
         }
         // Its digest is part of what is built below; the watch tells of it at once.
         return Ok(None);
+    }
+    if !paused {
+        managed::apply(ctx, found, validated).await?;
     }
     let resources = build::build(found, validated).map_err(|error| unserializable(&error))?;
     if !paused {

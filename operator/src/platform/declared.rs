@@ -40,6 +40,7 @@ pub fn declared(platform: Arc<Platform>, secrets: Secrets, default_image: &str) 
         observed: Observed::default(),
         jobs: Vec::new(),
         tenants: Vec::new(),
+        managed: super::managed::Found::default(),
         optional: Optional::default(),
     };
     let validated = validate(&found, default_image);

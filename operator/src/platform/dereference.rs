@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 use kube::{Api, ResourceExt};
 
-use super::rollout::Observed;
+use super::{managed, rollout::Observed};
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
@@ -27,13 +27,15 @@ pub struct Dereferenced {
     pub platform: Arc<Platform>,
     pub namespace: String,
     pub name: String,
-    /// Secret named in `spec.postgres.external`.
+    /// Secret named in `spec.postgres.external`, or that of the managed one.
     pub postgres: Data,
-    /// Secret named in `spec.redis.external`.
+    /// Secret named in `spec.redis.external`, or that of the managed one.
     pub redis: Data,
     pub sealing_key: Data,
     /// Its pods' Deployments, and which of them takes the requests.
     pub observed: Observed,
+    /// What is there of the PostgreSQL and Redis that the operator runs.
+    pub managed: managed::Found,
     /// Migration Jobs of this Platform, oldest first.
     pub jobs: Vec<Arc<Job>>,
     /// Tenants that it serves, oldest first.
@@ -80,19 +82,21 @@ pub async fn dereference(ctx: &Ctx, platform: Arc<Platform>) -> Result<Dereferen
     let external = |external: &Option<crds::platform::External>| external.as_ref().map(|e| e.secret_ref.name.clone());
     let (postgres, redis) = (external(&platform.spec.postgres.external), external(&platform.spec.redis.external));
     let sealing_key = names::sealing_key_secret(&name);
-    let (postgres, redis, sealing_key, observed) = tokio::try_join!(
+    let (postgres, redis, sealing_key, observed, managed) = tokio::try_join!(
         read(postgres.as_deref()),
         read(redis.as_deref()),
         read(Some(&sealing_key)),
         Observed::read(&ctx.client, &namespace, &name),
+        managed::dereference(ctx, &platform),
     )?;
     let mut jobs = ctx.stores.jobs.find(&Key::Platform(namespace.clone(), name.clone()));
-    jobs.retain(|job| owned_by(&job.metadata, platform.as_ref()));
+    jobs.retain(|job| owned_by(&job.metadata, platform.as_ref()) && !managed::is_ours(job));
     Ok(Dereferenced {
-        postgres,
-        redis,
+        postgres: postgres.or_else(|| managed.postgres_data()),
+        redis: redis.or_else(|| managed.redis_data()),
         sealing_key,
         observed,
+        managed,
         jobs,
         tenants: ctx.stores.tenants_of(&platform),
         optional: Optional::of(ctx, &platform, &namespace, &name),

@@ -42,6 +42,7 @@ pub fn found(spec: &str) -> Dereferenced {
         redis: data(&[("uri", "redis://cache")]),
         sealing_key: data(&[("key", "0123456789abcdef0123456789abcdef")]),
         observed: Observed::default(),
+        managed: super::managed::Found::default(),
         jobs: Vec::new(),
         tenants: vec![Arc::new(tenant)],
         optional: Optional::default(),

@@ -9,6 +9,7 @@ pub mod around;
 pub mod build;
 pub mod declared;
 pub mod dereference;
+pub mod managed;
 pub mod rollout;
 pub mod routing;
 pub mod scaling;
@@ -50,7 +51,8 @@ pub async fn reconcile(platform: Arc<Platform>, ctx: Arc<Ctx>) -> Result<Action,
         answer(&ctx, &platform, told);
     }
     Box::pin(rollout::carry_out::carry_out(&ctx, &found, workload.as_ref(), &decided)).await?;
-    Ok(Action::requeue(decided.decision.look_again.map_or(RESYNC, |wait| wait.min(RESYNC))))
+    let waits = decided.decision.look_again.into_iter().chain(managed::look_again(&found));
+    Ok(Action::requeue(waits.min().map_or(RESYNC, |wait| wait.min(RESYNC))))
 }
 
 /// What became of a command of a person.

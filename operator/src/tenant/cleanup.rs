@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use contract::names::{FINALIZER, config_map};
-use crds::{Tenant, tenant::DeletionPolicy};
+use crds::{
+    Tenant,
+    tenant::{DatabaseIsolation, DeletionPolicy},
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Resource, ResourceExt,
@@ -11,7 +14,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{apply, purge, status};
+use super::{apply, database, purge, status};
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
@@ -69,6 +72,9 @@ pub async fn cleanup(ctx: &Ctx, tenant: &Tenant) -> Result<Action, ReconcileErro
     if tenant.spec.deletion_policy == DeletionPolicy::Delete {
         let platform = ctx.stores.platform_of(tenant);
         let progress = match &platform {
+            Some(platform) if tenant.spec.isolation.database == DatabaseIsolation::Database => {
+                database::remove(ctx, tenant, platform).await
+            }
             Some(platform) => purge::purge(ctx, tenant, &platform.name_any()).await,
             None => Err(ReconcileError::waiting(
                 "PurgeImpossible",

@@ -12,7 +12,10 @@ use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Resource, ResourceExt};
 
-use super::signing_key::{self, SigningKeys};
+use super::{
+    database::{self, Own},
+    signing_key::{self, SigningKeys},
+};
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
@@ -39,6 +42,8 @@ pub struct Dereferenced {
     pub signing_keys: SigningKeys,
     /// The ConfigMap with the document that the API serves from now.
     pub stored: Option<ConfigMap>,
+    /// Where the tenant's data is.
+    pub database: Own,
 }
 
 pub async fn dereference(ctx: &Ctx, tenant: Arc<Tenant>) -> Result<Dereferenced, ReconcileError> {
@@ -58,6 +63,13 @@ pub async fn dereference(ctx: &Ctx, tenant: Arc<Tenant>) -> Result<Dereferenced,
     let (secrets, signing_keys, stored) =
         tokio::try_join!(read(ctx, &namespace, found.secret_names()), signing_keys, stored)?;
     (found.secrets, found.signing_keys, found.stored) = (secrets, signing_keys, stored);
+    if let Ok(platform) = &found.platform {
+        found.database = if super::validate::is_in_shared_tables(&found) {
+            Own::Shared
+        } else {
+            database::ensure(ctx, &found.tenant, platform).await?
+        };
+    }
     Ok(found)
 }
 
@@ -83,6 +95,7 @@ pub fn shelved(stores: &Stores, tenant: Arc<Tenant>) -> Dereferenced {
         secrets: Secrets::default(),
         signing_keys: SigningKeys::default(),
         stored: None,
+        database: Own::Shared,
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod build;
 pub mod cleanup;
+pub mod database;
 pub mod dereference;
 pub mod outcome;
 pub mod purge;

@@ -11,6 +11,7 @@ use crds::{
 use jiff::Timestamp;
 
 use super::{
+    database::Own,
     outcome::{Serving, Standing},
     signing_key,
     validate::ValidatedTenant,
@@ -44,7 +45,7 @@ pub fn status<'a>(
         &validated.problems,
         (reasons::RESOLVED_REFS, "everything that is referred to was found"),
     );
-    database(&mut conditions, tenant);
+    database(&mut conditions, tenant, &validated.database);
     programmed(&mut conditions, serving);
     if tenant.spec.suspended {
         conditions.set(
@@ -66,7 +67,11 @@ pub fn status<'a>(
             Some(config) => config.hostnames.iter().map(ToString::to_string).collect(),
             None => before.hostnames.clone(),
         },
-        database: Some(TenantDatabase { mode: DatabaseIsolation::RowLevelSecurity, name: None }),
+        database: Some(match &validated.database {
+            Own::Ready { name, .. } => TenantDatabase { mode: DatabaseIsolation::Database, name: Some(name.clone()) },
+            Own::Shared => TenantDatabase { mode: DatabaseIsolation::RowLevelSecurity, name: None },
+            Own::Waiting { .. } => before.database.clone().unwrap_or_default(),
+        }),
         config: match serving {
             Some(serving) => Some(loaded_config(serving)),
             None => before.config.clone(),
@@ -155,19 +160,29 @@ pub fn programmed(conditions: &mut Conditions<'_>, serving: Option<&Serving>) {
     };
 }
 
-fn database(conditions: &mut Conditions<'_>, tenant: &Tenant) {
-    match tenant.spec.isolation.database {
-        DatabaseIsolation::RowLevelSecurity => conditions.set(
+fn database(conditions: &mut Conditions<'_>, tenant: &Tenant, own: &Own) {
+    match (tenant.spec.isolation.database, own) {
+        (DatabaseIsolation::RowLevelSecurity, _) => conditions.set(
             DATABASE_READY,
             State::True,
             reasons::AS_DECLARED,
             "the tenant's rows are in the platform's tables, kept apart by row-level security",
         ),
-        DatabaseIsolation::Database => conditions.set(
+        (DatabaseIsolation::Database, Own::Ready { name, .. }) => conditions.set(
+            DATABASE_READY,
+            State::True,
+            reasons::AS_DECLARED,
+            format!("the tenant's data is in its own database {name}"),
+        ),
+        (DatabaseIsolation::Database, Own::Waiting { reason, message }) => {
+            conditions.set(DATABASE_READY, State::False, reason, message.as_str())
+        }
+        (DatabaseIsolation::Database, Own::Shared) => conditions.set(
             DATABASE_READY,
             State::False,
             reasons::NOT_SUPPORTED,
-            "spec.isolation.database: a database of its own cannot be given yet: delete the Tenant (deletionPolicy Retain keeps its data) and create it with RowLevelSecurity",
+            "spec.isolation.database: the tenant's rows are in the platform's tables, and go on being served from there: they do not move by themselves. \
+             For a database of its own create a Tenant of another name and move the data",
         ),
     };
 }

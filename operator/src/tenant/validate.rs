@@ -21,17 +21,18 @@ use contract::{
     codec,
     names::DOCUMENT_KEY,
     seal::SealingKey,
-    tenant::{Branding, Cors, Quotas, TenantState},
+    tenant::{Branding, Cors, OwnDatabase, Quotas, TenantState},
 };
 use crds::{
     SecretKeyRef, Tenant,
     conditions::reasons::{CONFLICTED, INVALID, SECRET_INVALID},
     tenant::{DatabaseIsolation, TenantSpec},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::{
+    database::Own,
     dereference::{Dereferenced, sealing_key},
     outcome::Outcome,
 };
@@ -43,6 +44,9 @@ use crate::render::{
     problem::{Problem, keep},
 };
 
+/// How soon a database that is being made is looked at again.
+const LOOK: SignedDuration = SignedDuration::from_secs(2);
+
 /// A Tenant that has been looked at from all sides.
 #[derive(Debug, Clone)]
 pub struct ValidatedTenant {
@@ -51,6 +55,8 @@ pub struct ValidatedTenant {
     pub config: Option<(String, TenantConfig)>,
     /// What is wrong with the Tenant itself and with what it refers to.
     pub problems: Vec<Problem>,
+    /// Where its data is.
+    pub database: Own,
     /// The verdicts on the objects around it.
     pub outcome: Outcome,
     /// When the passing of time changes something.
@@ -70,6 +76,7 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
         secrets,
         signing_keys,
         stored: _,
+        database,
     } = found;
     let mut problems = Vec::new();
     let id = TenantId::derive(&tenant.namespace().unwrap_or_default(), &tenant.name_any());
@@ -112,7 +119,9 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
     let hostnames = hostnames(found, &mut problems);
     let signing_keys_sealed = seal.as_ref().and_then(|seal| keys(found, seal, previous.as_ref(), &mut problems));
     // Rows that were written into shared tables stay there; a tenant that never was there does not begin in them.
-    let placed = tenant.spec.isolation.database == DatabaseIsolation::RowLevelSecurity || previous.is_some();
+    let sealed = seal.as_ref().and_then(|seal| own_database(database, seal, previous.as_ref(), &mut problems));
+    let shared = tenant.spec.isolation.database == DatabaseIsolation::RowLevelSecurity || is_in_shared_tables(found);
+    let placed = shared || sealed.is_some();
     let config = match (platform, name, signing_keys_sealed) {
         (Some(platform), Some(name), Some(signing_keys)) if placed => {
             let mut config =
@@ -120,6 +129,7 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
             config.bindings = access.entries;
             config.providers = payments.entries;
             config.limits = limits.entries;
+            config.database = sealed.filter(|_| !shared);
             config.normalize();
             Some((platform.name_any(), config))
         }
@@ -131,7 +141,8 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
         id,
         config,
         problems,
-        next: expiries.chain(signing_keys.next).min(),
+        database: database.clone(),
+        next: expiries.chain(signing_keys.next).chain(look_again(database, now)).min(),
         outcome: Outcome {
             generation: tenant.metadata.generation,
             serving: None,
@@ -140,6 +151,30 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
             policies: limits.verdicts,
         },
     }
+}
+
+/// Whether the tenant was served from the shared database: its rows do not move by themselves.
+pub fn is_in_shared_tables(found: &Dereferenced) -> bool {
+    let id = TenantId::derive(&found.tenant.namespace().unwrap_or_default(), &found.tenant.name_any());
+    previous(found, id).is_some_and(|previous| previous.database.is_none())
+}
+
+/// The address of the tenant's database, sealed; the one of before while there is no other.
+fn own_database(
+    database: &Own,
+    seal: &Seal<'_>,
+    previous: Option<&TenantConfig>,
+    problems: &mut Vec<Problem>,
+) -> Option<OwnDatabase> {
+    let Own::Ready { uri, .. } = database else { return previous.and_then(|previous| previous.database.clone()) };
+    let sealed = seal.key.seal(seal.tenant, OwnDatabase::SEAL_FIELD, uri);
+    let sealed = sealed.map_err(|error| [Problem::refused(INVALID, error.to_string())]);
+    keep(sealed, problems).map(|uri| OwnDatabase { uri })
+}
+
+/// A database on its way is looked at again: not everything that makes it tells of itself.
+fn look_again(database: &Own, now: Timestamp) -> Option<Timestamp> {
+    matches!(database, Own::Waiting { .. }).then(|| now.saturating_add(LOOK).unwrap_or(now))
 }
 
 /// The document that stands, if it is this tenant's and whole.

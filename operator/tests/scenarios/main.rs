@@ -11,6 +11,7 @@
 mod around;
 mod documents;
 mod leadership;
+mod managed;
 mod platform;
 mod rollout;
 mod world;

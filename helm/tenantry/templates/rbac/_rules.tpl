@@ -18,10 +18,11 @@ RBAC lets nobody hand out what they do not have, so what it gives the API (readi
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
-# Credentials to seal; keys that are made once, never overwritten, and deleted when they verify nothing any more.
+# Credentials to seal; keys that are made once, never overwritten, and deleted when they verify nothing any more; passwords
+# of managed PostgreSQL and Redis, replaced by a rotation.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch, create, update, delete]
 # What a Platform runs on, collected with it. Which colour takes the requests is read before each decision.
 - apiGroups: [""]
   resources: [serviceaccounts]
@@ -37,6 +38,29 @@ RBAC lets nobody hand out what they do not have, so what it gives the API (readi
 - apiGroups: [tenantry.dev]
   resources: [platforms]
   verbs: [patch]
+# Managed PostgreSQL and Redis: a pod each, its volume when that is to grow, backups.
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, create, patch]
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [list, watch, create, patch, delete]
+# The same by CloudNativePG, where that is installed.
+- apiGroups: [postgresql.cnpg.io]
+  resources: [clusters]
+  verbs: [get, create, patch]
+- apiGroups: [postgresql.cnpg.io]
+  resources: [databases, databaseroles]
+  verbs: [create, patch, delete]
+- apiGroups: [postgresql.cnpg.io]
+  resources: [scheduledbackups]
+  verbs: [create, patch, delete]
+- apiGroups: [barmancloud.cnpg.io]
+  resources: [objectstores]
+  verbs: [create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list, watch, create, patch]

@@ -252,13 +252,11 @@ pub fn postgres_env(source: &Source) -> Vec<EnvVar> {
 fn redis_env(source: &Source) -> Vec<EnvVar> {
     match source.shape {
         Shape::Uri => vec![secret("REDIS_URL", &source.secret, "uri")],
-        // The kubelet puts earlier variables in.
-        Shape::Parts => vec![
-            secret("REDIS_HOST", &source.secret, "host"),
-            secret("REDIS_PORT", &source.secret, "port"),
-            secret("REDIS_PASSWORD", &source.secret, "password"),
-            value("REDIS_URL", "redis://:$(REDIS_PASSWORD)@$(REDIS_HOST):$(REDIS_PORT)"),
-        ],
+        Shape::Parts => {
+            let mut parts = vec![("REDIS_HOST", "host"), ("REDIS_PORT", "port"), ("REDIS_PASSWORD", "password")];
+            parts.extend(source.optional.contains(&"username").then_some(("REDIS_USERNAME", "username")));
+            parts.into_iter().map(|(variable, key)| secret(variable, &source.secret, key)).collect()
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::
 use super::{
     build::{color_selector, selector},
     dereference::Dereferenced,
+    managed,
     rollout::{
         Decided,
         machine::{Migration, Step},
@@ -35,8 +36,8 @@ pub fn status<'a>(
     let serving = found.observed.serving();
     let workload = Pods::of(serving, decided);
 
-    dependency(&mut conditions, POSTGRES_READY, &validated.postgres);
-    dependency(&mut conditions, REDIS_READY, &validated.redis);
+    dependency(&mut conditions, POSTGRES_READY, &validated.postgres, managed::postgres_verdict(found));
+    dependency(&mut conditions, REDIS_READY, &validated.redis, managed::redis_verdict(found));
     paused(&mut conditions, found.platform.spec.paused);
     available(&mut conditions, &workload);
     progressing(&mut conditions, found, decided, &workload);
@@ -56,6 +57,7 @@ pub fn status<'a>(
         selector: Some(labels(&found.name, record.active)),
         tenants: u32::try_from(found.tenants.len()).unwrap_or(u32::MAX),
         url: Some(url(found, validated)),
+        credentials: managed::credentials_status(found, now),
         conditions: conditions.clone().into_vec(),
     };
     (status, conditions)
@@ -73,6 +75,8 @@ pub fn is_bad(condition: &Condition) -> bool {
                 | reasons::SECRET_INVALID
                 | reasons::ROLLED_BACK
         ),
+        // It is on its way, and nothing is wrong.
+        POSTGRES_READY | REDIS_READY => condition.status == "False" && condition.reason != reasons::STARTING,
         _ => condition.status == "False",
     }
 }
@@ -115,7 +119,16 @@ impl Pods {
     }
 }
 
-fn dependency(conditions: &mut Conditions<'_>, type_: &str, source: &Result<Source, Problem>) {
+fn dependency(
+    conditions: &mut Conditions<'_>,
+    type_: &str,
+    source: &Result<Source, Problem>,
+    managed: Option<managed::Verdict>,
+) {
+    if let Some(managed::Verdict { well, reason, message }) = managed {
+        conditions.set(type_, if well { State::True } else { State::False }, reason, message);
+        return;
+    }
     match source {
         Ok(source) => conditions.set(
             type_,

@@ -9,7 +9,10 @@ use crds::{Tenant, conditions::reasons, platform::External};
 use k8s_openapi::ByteString;
 use sha2::{Digest, Sha256};
 
-use super::dereference::{Data, Dereferenced};
+use super::{
+    dereference::{Data, Dereferenced},
+    managed::{self, Verdict, names::Store},
+};
 
 /// A Platform that can be run, with nothing left to decide.
 #[derive(Debug, Clone)]
@@ -66,9 +69,7 @@ const REDIS_PARTS: &[&str] = &["host", "port", "password"];
 
 pub fn validate(found: &Dereferenced, default_image: &str) -> ValidatedPlatform {
     let spec = &found.platform.spec;
-    let key = found.sealing_key.as_ref().and_then(|data| data.get(contract::names::SEALING_KEY));
-    let pepper = key.map(|key| key.0.as_slice()).unwrap_or_default();
-    let resolve = |what: Wanted<'_>| what.resolve(pepper);
+    let resolve = |what: Wanted<'_>| what.resolve(pepper(found));
     let bounds = spec.autoscaling.as_ref().filter(|autoscaling| autoscaling.enabled);
     ValidatedPlatform {
         image: spec.image.as_ref().map_or_else(|| default_image.to_owned(), crds::platform::Image::reference),
@@ -76,6 +77,7 @@ pub fn validate(found: &Dereferenced, default_image: &str) -> ValidatedPlatform 
             field: "spec.postgres",
             example: "uri (postgres://user:password@host:5432/database)",
             external: spec.postgres.external.as_ref(),
+            managed: spec.postgres.managed.as_ref().map(|_| made_here(found, Store::Postgres)),
             data: &found.postgres,
             parts: POSTGRES_PARTS,
             optional: POSTGRES_OPTIONAL,
@@ -84,9 +86,10 @@ pub fn validate(found: &Dereferenced, default_image: &str) -> ValidatedPlatform 
             field: "spec.redis",
             example: "uri (redis://:password@host:6379)",
             external: spec.redis.external.as_ref(),
+            managed: spec.redis.managed.as_ref().map(|_| made_here(found, Store::Redis)),
             data: &found.redis,
             parts: REDIS_PARTS,
-            optional: &[],
+            optional: &["username"],
         }),
         sealing_key: sealing_key(found),
         hosts: hosts(found),
@@ -104,6 +107,8 @@ struct Wanted<'a> {
     field: &'static str,
     example: &'static str,
     external: Option<&'a External>,
+    /// Its Secret, and what is to be said while that is not there.
+    managed: Option<(String, Verdict)>,
     data: &'a Data,
     parts: &'static [&'static str],
     optional: &'static [&'static str],
@@ -111,15 +116,12 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     fn resolve(self, pepper: &[u8]) -> Result<Source, Problem> {
-        let Self { field, example, external, data, parts, optional } = self;
-        let Some(External { secret_ref }) = external else {
-            let message = format!(
-                "{field}.managed is not run by this version of the operator: start one yourself, put how to reach it into \
-                 a Secret under the key {example} and name the Secret in {field}.external.secretRef.name",
-            );
-            return Err(Problem { reason: "ManagedNotSupported", message });
-        };
-        let name = &secret_ref.name;
+        let Self { field, example, external, managed, data, parts, optional } = self;
+        if let Some((secret, Verdict { reason, message, .. })) = managed {
+            let Some(data) = data else { return Err(Problem { reason, message }) };
+            return Ok(Source { secret, shape: Shape::Uri, optional: Vec::new(), digest: digest(pepper, data) });
+        }
+        let name = external.map(|External { secret_ref }| secret_ref.name.as_str()).unwrap_or_default();
         let Some(data) = data else {
             let message = format!(
                 "{field}.external.secretRef.name is {name:?}, and there is no such Secret: create it with the key {example}",
@@ -141,8 +143,28 @@ impl Wanted<'_> {
             return Err(Problem { reason: reasons::SECRET_KEY_NOT_FOUND, message });
         };
         let optional = optional.iter().filter(|key| has(key)).copied().collect();
-        Ok(Source { secret: name.clone(), shape, optional, digest: digest(pepper, data) })
+        Ok(Source { secret: name.to_owned(), shape, optional, digest: digest(pepper, data) })
     }
+}
+
+/// The Secret of a managed store, and what is said while it is not there.
+fn made_here(found: &Dereferenced, store: Store) -> (String, Verdict) {
+    let verdict = match store {
+        Store::Postgres => managed::postgres_verdict(found),
+        Store::Redis => managed::redis_verdict(found),
+    };
+    let unknown = || Verdict { well: false, reason: reasons::STARTING, message: "the operator makes it".into() };
+    (store.app(&found.name), verdict.unwrap_or_else(unknown))
+}
+
+/// The digest of a Secret's content as [`Source::digest`] has it.
+pub fn secret_digest(found: &Dereferenced, data: &BTreeMap<String, ByteString>) -> String {
+    digest(pepper(found), data)
+}
+
+fn pepper(found: &Dereferenced) -> &[u8] {
+    let key = found.sealing_key.as_ref().and_then(|data| data.get(contract::names::SEALING_KEY));
+    key.map(|key| key.0.as_slice()).unwrap_or_default()
 }
 
 /// A hash of the content under a key that nobody else has: short passwords cannot be guessed from it.

@@ -47,14 +47,6 @@ fn a_missing_secret_or_key_is_named_with_the_cure() {
 }
 
 #[test]
-fn a_managed_database_is_refused_honestly() {
-    let spec = "postgres: {managed: {storage: {size: 1Gi}}}\nredis: {external: {secretRef: {name: cache}}}\n";
-    let (reason, message) = problem(validate(&found(spec), IMAGE).postgres);
-    assert_eq!(reason, "ManagedNotSupported");
-    assert!(message.contains("name the Secret in spec.postgres.external.secretRef.name"), "{message}");
-}
-
-#[test]
 fn the_digest_follows_the_content_and_does_not_tell_it() {
     let mut found = found(EXTERNAL);
     let digest = |found: &Dereferenced| validate(found, IMAGE).postgres.unwrap().digest;
