@@ -150,23 +150,22 @@ impl Used {
         if record.code == 403 { &mut self.refused } else { &mut self.allowed }.insert(right);
     }
 
-    /// What the operator was refused, and what it was granted in vain; the latter only where everything ran.
-    fn differences(&self, granted: &BTreeSet<Right>, everything_ran: bool) -> Vec<String> {
+    fn compare(&self, granted: &BTreeSet<Right>) -> Comparison {
         let shown = |(resource, verbs): (String, Vec<&str>)| format!("{resource} [{}]", verbs.join(", "));
-        let missing = by_resource(self.refused.difference(granted)).into_iter().map(shown);
-        let mut found: Vec<String> =
-            missing.map(|right| format!("the operator needs {right}: it is not granted")).collect();
-        if everything_ran {
-            let vain = granted.difference(&self.allowed).filter(|(_, group, _)| self.groups.contains(group));
-            found.extend(
-                by_resource(vain)
-                    .into_iter()
-                    .map(shown)
-                    .map(|right| format!("the operator is granted {right}: nothing used it")),
-            );
+        let vain = granted.difference(&self.allowed).filter(|(_, group, _)| self.groups.contains(group));
+        Comparison {
+            lacking: by_resource(self.refused.iter()).into_iter().map(shown).collect(),
+            in_vain: by_resource(vain).into_iter().map(shown).collect(),
         }
-        found
     }
+}
+
+/// What the operator was refused, and what it was granted and did not ask for: each a resource with its verbs.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    pub lacking: Vec<String>,
+    /// Of kinds that were installed somewhere. What only the operator's own tests reach is in here too.
+    pub in_vain: Vec<String>,
 }
 
 fn by_resource<'a>(rights: impl Iterator<Item = &'a Right>) -> BTreeMap<String, Vec<&'a str>> {
@@ -178,14 +177,13 @@ fn by_resource<'a>(rights: impl Iterator<Item = &'a Right>) -> BTreeMap<String, 
     grouped
 }
 
-/// Compares what the worlds of a run noted in `folder` with what the manifests grant; each difference is a sentence.
-pub fn differences(folder: &Path, everything_ran: bool) -> Result<Vec<String>> {
+/// Compares what the worlds of a run noted in `folder` with what the manifests grant; nothing where the stand-in did not run.
+pub fn compare(folder: &Path) -> Result<Comparison> {
     let used = Used::read(folder)?;
-    // Where the stand-in did not run there is no record.
     if used.allowed.is_empty() && used.refused.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Comparison::default());
     }
-    Ok(used.differences(&granted()?, everything_ran))
+    Ok(used.compare(&granted()?))
 }
 
 #[cfg(test)]
@@ -209,16 +207,11 @@ mod tests {
         let mut used = Used::default();
         used.note(&record("list", "pods", 200));
         used.note(&record("delete", "secrets", 403));
-        let [missing, vain] = &used.differences(&granted, true)[..] else { panic!("two differences") };
-        assert_eq!(missing, "the operator needs secrets [delete]: it is not granted");
-        assert_eq!(vain, "the operator is granted pods [get]: nothing used it");
-        assert_eq!(
-            used.differences(&granted, false).len(),
-            1,
-            "who runs a part of the tests uses a part of the rights"
-        );
+        let compared = used.compare(&granted);
+        assert_eq!(compared.lacking, ["secrets [delete]"]);
+        assert_eq!(compared.in_vain, ["pods [get]"], "what is installed nowhere cannot be used");
         used.note(&record("get", "pods", 404));
-        assert_eq!(used.differences(&granted, true).len(), 1);
+        assert!(used.compare(&granted).in_vain.is_empty());
     }
 
     #[test]
