@@ -13,3 +13,4 @@ mod payments;
 mod plugin;
 mod quick_start;
 mod refusals;
+mod rollout;

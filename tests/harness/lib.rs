@@ -24,6 +24,7 @@ pub mod provider;
 pub mod python;
 pub mod redis;
 pub mod rights;
+pub mod rollout;
 pub mod wait;
 pub mod workdir;
 

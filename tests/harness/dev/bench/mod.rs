@@ -6,6 +6,7 @@ mod footprint;
 mod me;
 mod peer;
 mod propagation;
+mod rollout;
 
 use std::{env, fs, os::unix::process::CommandExt};
 
@@ -36,6 +37,8 @@ enum What {
     Propagation,
     /// CPU of one `GET /auth/me` with a rate limit in force, beside the same backend in Express.
     Me,
+    /// Blue/green under load: failed requests, and seconds from a new spec to promoted.
+    Rollout,
     /// Start, memory and size of the API server; the operator's memory and time with many tenants.
     Footprint,
     All,
@@ -46,7 +49,7 @@ struct Amounts {
     /// propagation: changes, one after the other.
     #[arg(long, default_value_t = 200)]
     changes: usize,
-    /// propagation: replicas of the API.
+    /// propagation, rollout: replicas of the API.
     #[arg(long, default_value_t = 3)]
     replicas: u32,
     /// me, footprint: how often each measurement is repeated.
@@ -55,6 +58,12 @@ struct Amounts {
     /// me: seconds of load for each measurement.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
+    /// rollout: how many, and as many aborts.
+    #[arg(long, default_value_t = 20)]
+    rollouts: usize,
+    /// rollout: requests a second.
+    #[arg(long, default_value_t = 50)]
+    rate: u32,
     /// footprint: how many tenants are many.
     #[arg(long, default_value_t = 1000)]
     tenants: usize,
@@ -76,6 +85,9 @@ impl Bench {
         }
         if matches!(self.what, What::Propagation | What::All) {
             propagation::run(&self.amounts).await?;
+        }
+        if matches!(self.what, What::Rollout | What::All) {
+            rollout::run(&self.amounts).await?;
         }
         if matches!(self.what, What::Me | What::All) {
             me::run(&self.amounts).await?;
