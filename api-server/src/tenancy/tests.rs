@@ -130,6 +130,7 @@ async fn a_refusal_ends_the_wait_as_well() {
 #[tokio::test]
 async fn one_question_tells_of_all_tenants_and_the_next_of_those_that_changed() {
     let app = TestApp::new().await;
+    app.serve(&app.tenant("beta"));
     let ask = async |question: &str| -> Value {
         let (status, body) = manage(&app, &format!("/internal/config{question}")).await;
         assert_eq!(status, StatusCode::OK);
