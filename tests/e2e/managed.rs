@@ -85,8 +85,10 @@ async fn rotated_under_load(world: &Platform) -> Result<()> {
 }
 
 async fn login(world: &Platform) -> Result<(String, String)> {
-    let secret = world.objects.get("secret/main-postgres-app").await?;
-    Ok((decoded(&secret["data"]["username"])?, decoded(&secret["data"]["password"])?))
+    let kubectl = world.kubectl()?;
+    let username = kubectl.value("secret/main-postgres-app", "{.data.username}").await?;
+    let password = kubectl.value("secret/main-postgres-app", "{.data.password}").await?;
+    Ok((decoded(&username)?, decoded(&password)?))
 }
 
 #[tokio::test]
@@ -112,13 +114,14 @@ async fn a_tenant_gets_a_database_of_its_own_and_loses_it_when_asked() -> Result
             user.registers().await?;
             user.me().await?.expect(StatusCode::OK)?;
         }
-        let secret = platform.objects.get("secret/own-db").await?;
-        let uri = decoded(&secret["data"]["uri"])?;
+        let kubectl = platform.kubectl()?;
+        let uri = decoded(&kubectl.value("secret/own-db", "{.data.uri}").await?)?;
         ensure!(emails(&uri, "own", &platform.namespace).await? == ["alice@own.example"], "in its own database");
         ensure!(emails(platform.database.as_str(), "own", &platform.namespace).await?.is_empty(), "and in no other");
-        ensure!(!platform.objects.get("configmap/own-tenant-config").await?.to_string().contains(&password(&uri)?), "sealed");
+        let document = kubectl.value("configmap/own-tenant-config", "{.data}").await?;
+        ensure!(document.contains("database") && !document.contains(&password(&uri)?), "sealed: {document}");
 
-        platform.kubectl()?.run("delete tenant own --wait=true").await?;
+        kubectl.run("delete tenant own --wait=true").await?;
         let mut server = PgConnection::connect(platform.database.as_str()).await?;
         let left: bool = sqlx::query_scalar(
             "select exists (select from pg_database where datname = $1) or exists (select from pg_roles where rolname = $1)",
@@ -132,9 +135,9 @@ async fn a_tenant_gets_a_database_of_its_own_and_loses_it_when_asked() -> Result
     .await
 }
 
-fn decoded(value: &serde_json::Value) -> Result<String> {
+fn decoded(value: &str) -> Result<String> {
     use base64::{Engine, prelude::BASE64_STANDARD};
-    Ok(String::from_utf8(BASE64_STANDARD.decode(value.as_str().context("a key of the Secret")?)?)?)
+    Ok(String::from_utf8(BASE64_STANDARD.decode(value)?)?)
 }
 
 fn password(uri: &str) -> Result<String> {
