@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use harness::{
-    Load, Platform, User,
+    Load, Platform, Tenant, User,
+    ingress::Ingress,
     platform::PLATFORM,
-    rollout::{Rollouts, aborts, error_share, rolls_out},
+    rollout::{Rollouts, aborts, error_share, rolls_out, slowness},
     wait,
 };
 use serde_json::{Value, json};
@@ -21,6 +22,14 @@ async fn alice(platform: &Platform) -> Result<User> {
     Ok(alice)
 }
 
+/// The same person at the door of the preview Service, where releases are tried.
+async fn at_the_preview(platform: &Platform, user: &User) -> Result<(User, Ingress)> {
+    let service = format!("{PLATFORM}-api-preview");
+    let door = Ingress::to_service(&platform.control_plane.client, &platform.namespace, &service).await?;
+    let user = user.at(&Tenant::at(door.address, &user.tenant.name, &user.tenant.hostname)?);
+    Ok((user, door))
+}
+
 /// `spec.rollout` with the shortest waits and what Prometheus is asked.
 fn analysed(address: &str, metrics: &[Value]) -> Value {
     json!({
@@ -29,6 +38,40 @@ fn analysed(address: &str, metrics: &[Value]) -> Value {
             "prometheus": {"address": address.trim_end_matches('/')}, "intervalSeconds": 5, "count": 2, "metrics": metrics,
         },
     })
+}
+
+#[tokio::test]
+async fn a_good_release_takes_over_by_itself_and_an_undo_brings_the_old_one_back_with_its_settings() -> Result<()> {
+    Platform::run(async |platform| {
+        let alice = alice(platform).await?;
+        let prometheus = platform.start_prometheus().await?;
+        let (before_proxy, _door) = at_the_preview(platform, &alice).await?;
+        let metrics = [error_share("BeforePromotion"), slowness("BeforePromotion")];
+        let rollouts = Rollouts::blue_green(platform, analysed(prometheus.as_str(), &metrics)).await?;
+        let before = rollouts.status().await?;
+        let (load, preview) = (Load::of(alice, PER_SECOND), Load::of(before_proxy, PER_SECOND));
+
+        rollouts.patch(json!({"image": {"tag": "next"}, "observability": {"logLevel": "debug"}})).await?;
+        let after = rollouts.until_replaced(before.active()).await?;
+        ensure!(after.color() != before.color(), "the other colour: {after:?}");
+        let measured = &after.0["status"]["rollout"]["analysis"]["metrics"];
+        ensure!(
+            measured.as_array().is_some_and(|metrics| metrics.iter().all(|metric| metric["verdict"] == "Pass")),
+            "{measured}"
+        );
+
+        // Within the window the old colour is still there: at once, and without a new pod.
+        rollouts.command("undo").await?;
+        let undone = rollouts.until("the old release to be back", |status| status.active() == before.active()).await?;
+        ensure!(undone.color() == before.color(), "{undone:?}");
+        let release = format!("configmap/{PLATFORM}-release-{}", undone.active());
+        let settings = rollouts.kubectl().value(&release, "{.data}").await?;
+        ensure!(!settings.contains("debug"), "the settings of the old release: {settings}");
+
+        preview.stop().await;
+        load.stop().await.nothing_lost()
+    })
+    .await
 }
 
 #[tokio::test]
@@ -74,6 +117,46 @@ async fn a_person_promotes_pauses_aborts_and_tries_again() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_release_with_errors_or_slow_answers_is_taken_back_and_the_number_is_quoted() -> Result<()> {
+    Platform::run(async |platform| {
+        let alice = alice(platform).await?;
+        let prometheus = platform.start_prometheus().await?;
+        let (tester, _door) = at_the_preview(platform, &alice).await?;
+        let metrics = [error_share("BeforePromotion"), slowness("BeforePromotion")];
+        let rollouts = Rollouts::blue_green(platform, analysed(prometheus.as_str(), &metrics)).await?;
+        let before = rollouts.status().await?;
+        let (load, preview) = (Load::of(alice, PER_SECOND), Load::of(tester, PER_SECOND));
+        for (fault, metric) in [("errors", "error-share"), ("slow", "p90-seconds")] {
+            rollouts.deploy(fault).await?;
+            let message = rollouts.until_rolled_back(before.active()).await?;
+            ensure!(message.contains(metric), "{fault}: {message}");
+            rollouts.until_event("RolledBack", &[metric]).await?;
+        }
+        preview.stop().await;
+        load.stop().await.nothing_lost()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_release_that_does_not_get_well_is_taken_back_and_says_why() -> Result<()> {
+    Platform::run(async |platform| {
+        let load = Load::of(alice(platform).await?, PER_SECOND);
+        let short = json!({"progressDeadlineSeconds": 30, "scaleDownDelaySeconds": 5});
+        let rollouts = Rollouts::blue_green(platform, short).await?;
+        let before = rollouts.status().await?;
+        for fault in ["never-ready", "crashing", "stale-config"] {
+            rollouts.deploy(fault).await?;
+            let message = rollouts.until_rolled_back(before.active()).await?;
+            ensure!(!message.is_empty(), "{fault} is taken back without a word");
+            rollouts.until_event("RolledBack", &[]).await?;
+        }
+        load.stop().await.nothing_lost()
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_failed_migration_leaves_what_runs_untouched() -> Result<()> {
     Platform::run(async |platform| {
         let load = Load::of(alice(platform).await?, PER_SECOND);
@@ -90,6 +173,42 @@ async fn a_failed_migration_leaves_what_runs_untouched() -> Result<()> {
         rollouts.deploy("corrected").await?;
         rollouts.until_replaced(before.active()).await?;
         load.stop().await.nothing_lost()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn without_an_answer_from_prometheus_nothing_takes_over() -> Result<()> {
+    Platform::run(async |platform| {
+        let alice = alice(platform).await?;
+        let address = platform.start_prometheus().await?;
+        let (tester, _door) = at_the_preview(platform, &alice).await?;
+        let rollouts =
+            Rollouts::blue_green(platform, analysed(address.as_str(), &[error_share("BeforePromotion")])).await?;
+        let before = rollouts.status().await?;
+        let verdict =
+            |status: &harness::rollout::Status| status.0["status"]["rollout"]["analysis"]["metrics"][0].clone();
+
+        // Nobody asks the preview anything: the query has no answer.
+        rollouts.deploy("next").await?;
+        let unsure = |status: &harness::rollout::Status| verdict(status)["verdict"] == "Inconclusive";
+        let status = rollouts.until("an inconclusive analysis", unsure).await?;
+        ensure!((status.phase(), status.active()) == ("Analyzing", before.active()), "{status:?}");
+
+        // Somebody does, and Prometheus is lost; then it is back.
+        let preview = Load::of(tester, PER_SECOND);
+        if let Some(prometheus) = &platform.prometheus {
+            prometheus.freeze();
+            let lost = |status: &harness::rollout::Status| {
+                unsure(status) && verdict(status)["message"].as_str().is_some_and(|words| words.contains("Prometheus"))
+            };
+            let status = rollouts.until("an analysis that says so", lost).await?;
+            ensure!(status.active() == before.active(), "{status:?}");
+            prometheus.thaw();
+        }
+        rollouts.until_replaced(before.active()).await?;
+        preview.stop().await;
+        Ok(())
     })
     .await
 }

@@ -349,7 +349,8 @@ pub struct AnalysisStatus {
     #[serde(default)]
     pub promoted: bool,
 
-    /// What each metric said.
+    /// What each metric said; nothing where none belongs to this stage.
+    #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 16))]
     pub metrics: Vec<MetricStatus>,
