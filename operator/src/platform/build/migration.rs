@@ -47,7 +47,7 @@ pub fn job(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Sourc
     let container = Container {
         name: "migrate".into(),
         image: Some(validated.image.clone()),
-        image_pull_policy: workload::pull_policy(found),
+        image_pull_policy: Some(workload::pull_policy(found)),
         args: Some(vec!["migrate".into()]),
         env: Some(env),
         volume_mounts: Some(workload::database_mounts(postgres)).filter(|mounts| !mounts.is_empty()),

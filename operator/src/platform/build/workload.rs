@@ -144,7 +144,7 @@ fn container(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Sou
     Container {
         name: "api".into(),
         image: Some(validated.image.clone()),
-        image_pull_policy: pull_policy(found),
+        image_pull_policy: Some(pull_policy(found)),
         args: Some(vec!["serve".into()]),
         ports: Some(vec![port(PORT_HTTP, HTTP), port(PORT_MANAGEMENT, MANAGEMENT)]),
         env: Some(env(found, postgres, redis)),
@@ -279,8 +279,11 @@ pub fn database_mounts(postgres: &Source) -> Vec<VolumeMount> {
     ca.map(|_| VolumeMount { read_only: Some(true), ..mount("postgres-ca", POSTGRES_CA_DIR) }).collect()
 }
 
-pub fn pull_policy(found: &Dereferenced) -> Option<String> {
-    found.platform.spec.image.as_ref().map(|image| image.pull_policy.as_str().to_owned())
+/// Named also where no image is: without it Kubernetes pulls the tag `latest` at each start, and an image that was only
+/// loaded into its nodes is not found.
+pub fn pull_policy(found: &Dereferenced) -> String {
+    let image = found.platform.spec.image.as_ref();
+    image.map(|image| image.pull_policy).unwrap_or_default().as_str().to_owned()
 }
 
 /// The `restricted` level of the pod security standards.
