@@ -51,6 +51,17 @@ fn a_platforms_name_can_be_a_services_name() {
 }
 
 #[test]
+fn a_platform_with_managed_stores_has_room_for_their_names() {
+    const SENTENCE: &str = "metadata.name must be at most 36 characters long where postgres or redis is managed, because StatefulSets and CronJobs are named after it";
+    let (postgres, redis) = (json!({ "storage": { "size": "20Gi" } }), json!({}));
+    platform().accepts_name(&"a".repeat(37));
+    for (store, managed) in [("postgres", postgres), ("redis", redis)] {
+        let kind = platform().with(json!({ store: { "external": null, "managed": managed } }));
+        kind.accepts_name(&"a".repeat(36)).refuses_name(&"a".repeat(37), SENTENCE);
+    }
+}
+
+#[test]
 fn the_other_kinds_names_are_short() {
     const SENTENCE: &str = "metadata.name must be at most 50 characters long, because other names are made from it";
     for kind in [role_binding(), payment_provider(), rate_limit_policy()] {
@@ -276,7 +287,7 @@ fn autoscaling_has_a_range_and_a_target() {
             "prometheus": { "address": "http://prometheus:9090" } } }))
         .refuses(
             json!({ "autoscaling": { "engine": "Keda", "maxReplicas": 9, "targetRequestsInFlightPerPod": 50 } }),
-            "autoscaling.targetRequestsInFlightPerPod with engine Keda needs autoscaling.prometheus.address",
+            "autoscaling.targetRequestsInFlightPerPod with engine Keda needs autoscaling.prometheus.address, where KEDA asks for the number",
         )
         .refuses(
             json!({ "autoscaling": { "minReplicas": 4, "maxReplicas": 3, "targetCPUUtilizationPercentage": 70 } }),

@@ -22,8 +22,8 @@ fn places(kind: &Kind) -> Vec<Place<'_>> {
 }
 
 fn walk<'a>(place: Place<'a>, found: &mut Vec<Place<'a>>) {
-    const FOREIGN: [&str; 6] =
-        ["behavior", "resources", "tolerations", "topologySpreadConstraints", "extraEnv", "conditions"];
+    const FOREIGN: [&str; 7] =
+        ["affinity", "behavior", "resources", "tolerations", "topologySpreadConstraints", "extraEnv", "conditions"];
     let Place { path, schema, times, foreign } = &place;
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let foreign = *foreign || FOREIGN.contains(&name.as_str());
@@ -206,7 +206,11 @@ fn people_find_their_way_with_columns_names_and_selectors() {
         let columns = version.additional_printer_columns.as_deref().unwrap();
         let narrow: Vec<_> =
             columns.iter().filter(|column| column.priority.is_none()).map(|column| column.name.as_str()).collect();
-        assert_eq!(narrow[2..], ["Ready", "Reason", "Age"], "{}", crd.spec.names.kind);
+        let wanted: &[&str] = match crd.spec.names.kind.as_str() {
+            "Platform" => &["Ready", "Reason", "Rollout", "Age"],
+            _ => &["Ready", "Reason", "Age"],
+        };
+        assert_eq!(&narrow[2..], wanted, "{}", crd.spec.names.kind);
         assert!(columns.iter().any(|column| column.name == "Message" && column.priority == Some(1)));
         assert_eq!(crd.spec.names.categories.as_deref(), Some(&["tenantry".to_owned()][..]));
         assert!(version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some()));

@@ -34,6 +34,7 @@ impl Machine {
         let mut config = kube::Config::new(server.url().parse().unwrap());
         config.auth_info.token = Some(server.token().to_owned().into());
         let client = Client::try_from(config).unwrap();
+        std::fs::write(workdir.join("kubeconfig"), server.kubeconfig()).unwrap();
         let node = Node::start(Settings {
             client: client.clone(),
             namespace: Some(NAMESPACE.into()),
