@@ -23,7 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     // The first to install one wins, and there is no other.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match run(Cli::parse().command).await {
+    match Box::pin(run(Cli::parse().command)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "tenantry-api: {error:#}");
@@ -41,11 +41,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate(settings) => {
             let _telemetry = telemetry::start(&settings.log)?;
             let options = db::options(settings.database.database_url.as_deref()).context("DATABASE_URL")?;
-            db::migrate(options).await.context("the database could not be migrated")?;
+            Box::pin(db::migrate(options)).await.context("the database could not be migrated")?;
             tracing::info!("the database is up to date");
             Ok(())
         }
-        Command::Job(Job { name }) => job(name).await,
+        Command::Job(Job { name }) => Box::pin(job(name)).await,
         Command::Openapi => {
             let document = router::document().to_pretty_json()?;
             writeln!(std::io::stdout(), "{document}")?;
@@ -70,7 +70,7 @@ async fn job(name: JobName) -> anyhow::Result<()> {
             login::provision(&admin(&settings.admin)?, &wish, settings.owner.as_deref(), &rand::random()).await?;
             if settings.migrate {
                 let options = db::options(Some(&settings.database_url)).context("DATABASE_URL")?;
-                db::migrate(options).await.context("the database could not be migrated")?;
+                Box::pin(db::migrate(options)).await.context("the database could not be migrated")?;
             }
         }
         JobName::RetireLogin(settings) => {

@@ -407,14 +407,14 @@ impl Watches<'_> {
                 };
                 loop {
                     ctx.installed.until::<K>(true).await;
-                    let (scope, shelf) = (scope.as_deref(), kept(&ctx.stores));
-                    let watching = watch::keep(scope, events(api.clone(), config.clone()), shelf, tell);
+                    let (scope, objects) = (scope.as_deref(), kept(&ctx.stores));
+                    let watching = watch::keep(scope, events(api.clone(), config.clone()), objects, tell);
                     tokio::select! {
                         () = watching => {}
                         () = ctx.installed.until::<K>(false) => {}
                     }
                     // The objects went with their kind.
-                    watch::clear(scope, shelf, tell);
+                    watch::clear(scope, objects, tell);
                 }
             });
         }

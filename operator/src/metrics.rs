@@ -360,8 +360,8 @@ struct Census {
 }
 
 impl Census {
-    fn count<K: Judged + Kept>(&mut self, shelf: &Shelf<K>) {
-        shelf.each(|object| {
+    fn count<K: Judged + Kept>(&mut self, objects: &Shelf<K>) {
+        objects.each(|object| {
             let kind = K::kind_name();
             let conditions = object.status().map(K::conditions).unwrap_or_default();
             for Condition { type_, status, .. } in conditions {

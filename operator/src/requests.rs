@@ -66,7 +66,7 @@ fn named(method: &Method, path: &str, query: &str) -> (&'static str, String) {
     let (resource, name) = match (version, rest.as_slice()) {
         (None, _) | (_, []) => ("none".to_owned(), false),
         (_, ["namespaces", _, resource, _, subresource, ..]) => (format!("{resource}/{subresource}"), true),
-        (_, ["namespaces", _, resource, rest @ ..]) | (_, [resource, rest @ ..]) => {
+        (_, ["namespaces", _, resource, rest @ ..] | [resource, rest @ ..]) => {
             ((*resource).to_owned(), !rest.is_empty())
         }
     };

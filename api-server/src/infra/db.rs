@@ -69,13 +69,11 @@ impl Db {
     /// Bounds work beside a provider's call, for which the request's own deadline is far away.
     pub async fn within<T, E: From<sqlx::Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let mut work = pin!(work);
-        match timeout(WORK, &mut work).await {
-            Ok(done) => done,
-            Err(_) => {
-                self.distrust();
-                Err(sqlx::Error::PoolTimedOut.into())
-            }
+        if let Ok(done) = timeout(WORK, &mut work).await {
+            return done;
         }
+        self.distrust();
+        Err(sqlx::Error::PoolTimedOut.into())
     }
 
     /// Something took too long: connections that come back are tested before they are used again.
@@ -135,7 +133,7 @@ impl TenantTx {
 
 /// What every pool has in common, and the gate in front of it.
 pub(super) fn pool(max_connections: u32) -> (PgPoolOptions, Arc<Gate>) {
-    let gate = Arc::new(Gate::new());
+    let gate = Arc::new(Gate::default());
     let options = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -159,7 +157,8 @@ async fn begin_through(
     pool: &PgPool,
     begin: String,
 ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    gate.pass(bounded(ACQUIRE_TIMEOUT + GREETING, pool.begin_with(AssertSqlSafe(begin)))).await
+    // Boxed, or every caller's future would be as large as the whole beginning of a connection.
+    Box::pin(gate.pass(bounded(ACQUIRE_TIMEOUT + GREETING, pool.begin_with(AssertSqlSafe(begin))))).await
 }
 
 const UNDEFINED_TABLE: &str = "42P01";

@@ -21,8 +21,8 @@ pub struct Gate {
     trial: Mutex<()>,
 }
 
-impl Gate {
-    pub fn new() -> Self {
+impl Default for Gate {
+    fn default() -> Self {
         Self {
             began: Instant::now(),
             away: AtomicBool::new(false),
@@ -30,7 +30,9 @@ impl Gate {
             trial: Mutex::new(()),
         }
     }
+}
 
+impl Gate {
     /// Asks for a connection, unless somebody is trying already and the last one was told that there is none.
     pub async fn pass<T>(&self, ask: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         let trial = if self.away.load(Relaxed) {
@@ -91,11 +93,11 @@ mod tests {
 
     #[tokio::test]
     async fn while_it_is_away_one_tries_and_the_others_are_told_at_once() {
-        let gate = Gate::new();
+        let gate = Gate::default();
         let refused = gate.pass(async { Err::<(), _>(sqlx::Error::PoolTimedOut) }).await;
         assert!(refused.is_err() && gate.is_suspicious());
         let (comes_back, back) = oneshot::channel();
-        let tries = gate.pass(async { back.await.map_err(|_| sqlx::Error::PoolTimedOut) });
+        let first = gate.pass(async { back.await.map_err(|_| sqlx::Error::PoolTimedOut) });
         let others = async {
             let mut asked = false;
             let ask = async {
@@ -106,8 +108,8 @@ mod tests {
             assert!(!asked, "nobody else asks");
             comes_back.send(()).unwrap();
         };
-        let (tried, ()) = tokio::join!(tries, others);
-        tried.unwrap();
+        let (answer, ()) = tokio::join!(first, others);
+        answer.unwrap();
         // Now everybody asks again, also at once.
         let (one, two) = tokio::join!(gate.pass(async { Ok(()) }), gate.pass(async { Ok(()) }));
         assert!(one.is_ok() && two.is_ok());
@@ -115,7 +117,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_query_that_went_wrong_is_not_a_database_that_is_away() {
-        let gate = Gate::new();
+        let gate = Gate::default();
         let _ = gate.pass(async { Err::<(), _>(sqlx::Error::RowNotFound) }).await;
         assert!(!gate.away.load(Relaxed));
     }

@@ -157,7 +157,9 @@ async fn say(conn: &mut PgConnection, format: &'static str, arguments: &[&str]) 
 fn scram_sha_256(password: &Secret, salt: &[u8; SALT_BYTES]) -> Option<String> {
     let hmac = |key: &[u8], parts: &[&[u8]]| -> Option<[u8; 32]> {
         let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).ok()?;
-        parts.iter().for_each(|part| mac.update(part));
+        for part in parts {
+            mac.update(part);
+        }
         Some(mac.finalize().into_bytes().into())
     };
     // PBKDF2 (RFC 8018), of which one block is as long as the hash.

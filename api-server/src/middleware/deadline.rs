@@ -24,12 +24,10 @@ pub async fn keep(State(app): State<App>, request: Request, next: Next) -> Respo
         _ => false,
     };
     let mut answer = pin!(next.run(request));
-    match timeout(if asks_a_provider { WITH_A_PROVIDER } else { LONGEST }, &mut answer).await {
-        Ok(response) => response,
-        Err(_) => {
-            // Before the request is dropped with the connection that it may hold.
-            app.db.distrust();
-            ApiError::unavailable("This takes too long at the moment: try again", 5).into_response()
-        }
+    if let Ok(response) = timeout(if asks_a_provider { WITH_A_PROVIDER } else { LONGEST }, &mut answer).await {
+        return response;
     }
+    // Before the request is dropped with the connection that it may hold.
+    app.db.distrust();
+    ApiError::unavailable("This takes too long at the moment: try again", 5).into_response()
 }

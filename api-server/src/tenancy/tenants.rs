@@ -287,7 +287,9 @@ impl Tenants {
     fn take_out(&self, index: &mut Index, tenant: &str) {
         let serving = index.by_name.get(tenant).and_then(|entry| entry.serving.clone());
         index.remove(tenant);
-        serving.iter().for_each(|serving| self.databases.close(serving.id));
+        if let Some(serving) = &serving {
+            self.databases.close(serving.id);
+        }
     }
 
     fn compile(&self, found: &Found) -> Result<TenantSnapshot, Rejection> {

@@ -106,20 +106,18 @@ mod tests {
     fn serving(groups: &'static [(&'static str, &'static [&'static str])]) -> Client {
         let answer = move |request: Request<Body>| async move {
             let path = request.uri().path().to_owned();
-            let body = match path.strip_prefix("/apis/") {
-                Some(group_version) => {
-                    let (_, names) = groups.iter().find(|(served, _)| *served == group_version).unwrap();
-                    let resource = |name| json!({ "name": name, "singularName": "", "kind": "K", "namespaced": true, "verbs": [] });
-                    let resources: Vec<_> = names.iter().map(resource).collect();
-                    json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources })
-                }
-                None => {
-                    let group = |(served, _): &(&str, _)| {
-                        let (name, version) = served.split_once('/').unwrap();
-                        json!({ "name": name, "versions": [{ "groupVersion": served, "version": version }] })
-                    };
-                    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups.iter().map(group).collect::<Vec<_>>() })
-                }
+            let body = if let Some(group_version) = path.strip_prefix("/apis/") {
+                let (_, names) = groups.iter().find(|(served, _)| *served == group_version).unwrap();
+                let resource =
+                    |name| json!({ "name": name, "singularName": "", "kind": "K", "namespaced": true, "verbs": [] });
+                let resources: Vec<_> = names.iter().map(resource).collect();
+                json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources })
+            } else {
+                let group = |(served, _): &(&str, _)| {
+                    let (name, version) = served.split_once('/').unwrap();
+                    json!({ "name": name, "versions": [{ "groupVersion": served, "version": version }] })
+                };
+                json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups.iter().map(group).collect::<Vec<_>>() })
             };
             Ok::<_, std::convert::Infallible>(Response::new(Body::from(body.to_string().into_bytes())))
         };

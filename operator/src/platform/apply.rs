@@ -41,7 +41,7 @@ pub async fn surroundings(
         return Ok(None);
     }
     if !paused {
-        managed::apply(ctx, found, validated).await?;
+        Box::pin(managed::apply(ctx, found, validated)).await?;
     }
     let resources = build::build(found, validated).map_err(|error| unserializable(&error))?;
     if !paused {

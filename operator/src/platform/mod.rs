@@ -39,7 +39,7 @@ pub async fn reconcile(platform: Arc<Platform>, ctx: Arc<Ctx>) -> Result<Action,
         return Ok(Action::await_change());
     }
     let before = ctx.platform_statuses.of(&platform);
-    let found = dereference(&ctx, platform.clone()).await?;
+    let found = Box::pin(dereference(&ctx, platform.clone())).await?;
     let validated = validate(&found, &ctx.settings.api_image);
     let workload = Box::pin(apply::surroundings(&ctx, &found, &validated)).await?;
     let decided = Box::pin(rollout::look(&ctx, &found, &validated, workload.as_ref(), &before)).await?;

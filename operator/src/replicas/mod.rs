@@ -106,7 +106,9 @@ impl Replicas {
     pub fn open(&self, pods: &[Arc<Pod>]) {
         self.close();
         self.0.following.lock().open = true;
-        pods.iter().for_each(|pod| self.see(Some(pod), pod));
+        for pod in pods {
+            self.see(Some(pod), pod);
+        }
     }
 
     /// Follows nobody any more, and forgets what was said.

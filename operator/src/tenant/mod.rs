@@ -53,7 +53,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 pub async fn visit(tenant: Arc<Tenant>, visit: Visit, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
     match ctx.outcomes.get(&tenant.namespace().unwrap_or_default(), &tenant.name_any()) {
         Some(known) if visit == Visit::Answers => answers(tenant, &known, ctx).await,
-        _ => reconcile(tenant, ctx).await,
+        _ => Box::pin(reconcile(tenant, ctx)).await,
     }
 }
 

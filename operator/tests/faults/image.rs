@@ -62,8 +62,7 @@ fn line(mut object: Value, namespace: &str) -> String {
     strip(&mut object);
     let text = object.to_string().replace(namespace, "NS");
     // The document is text inside of this text.
-    let text = REPLACED.iter().fold(text, |text, (pattern, with)| pattern.replace_all(&text, *with).into_owned());
-    text
+    REPLACED.iter().fold(text, |text, (pattern, with)| pattern.replace_all(&text, *with).into_owned())
 }
 
 static REPLACED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -74,7 +73,7 @@ static REPLACED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b[0-9a-f]{16}\b", "REVISION"),
         (r"-[0-9a-f]{8,12}\b", "-HASH"),
         (r"\b[0-9a-f]{10}\b", "HASH"),
-        (r#"v1\.[A-Za-z0-9+/_=-]{8,}(\.[A-Za-z0-9+/_=-]+)*"#, "SEALED"),
+        (r"v1\.[A-Za-z0-9+/_=-]{8,}(\.[A-Za-z0-9+/_=-]+)*", "SEALED"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     ];
     patterns.map(|(pattern, with)| (Regex::new(pattern).unwrap(), with)).into()

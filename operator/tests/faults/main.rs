@@ -9,7 +9,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::large_futures,
     clippy::indexing_slicing,
     reason = "tests may panic, and their futures are not many"
 )]

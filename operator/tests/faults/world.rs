@@ -315,7 +315,7 @@ impl Guard {
         if *method == Method::DELETE {
             self.deleted(path);
         }
-        self.tenant_of(path)?;
+        Self::tenant_of(path)?;
         read(router, path).await
     }
 
@@ -328,7 +328,7 @@ impl Guard {
                 self.violated(format!("{path}: the data of a tenant is purged that asked for nothing of the kind"));
             }
         }
-        let Some(name) = self.tenant_of(path).filter(|_| *method != Method::DELETE) else { return };
+        let Some(name) = Self::tenant_of(path).filter(|_| *method != Method::DELETE) else { return };
         if self.tenant(router, name).await.is_none() {
             self.violated(format!("{path}: a tenant that is gone is served"));
         }
@@ -358,7 +358,7 @@ impl Guard {
     }
 
     /// The tenant whose document is at this path.
-    fn tenant_of<'p>(&self, path: &'p str) -> Option<&'p str> {
+    fn tenant_of(path: &str) -> Option<&str> {
         path.rsplit_once("/configmaps/")?.1.strip_suffix("-tenant-config")
     }
 

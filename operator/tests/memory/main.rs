@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{api::PartialObjectMeta, core::DeserializeGuard, runtime::watcher::Event};
 use operator::{
     note::Note,
+    replicas::Loaded,
     stores::Stores,
     tenant::outcome::{Outcome, Outcomes, Serving},
     watch,
@@ -102,7 +103,7 @@ async fn ten_thousand_tenants_fit() {
     let notes = anonymous_bytes();
     for number in 0..TENANTS {
         let revision = contract::Revision::new("0011223344556677").unwrap();
-        let serving = Serving { platform: "main".into(), revision, loaded: Default::default() };
+        let serving = Serving { platform: "main".into(), revision, loaded: Loaded::default() };
         let outcome = Outcome { generation: Some(3), serving: Some(serving), ..Outcome::default() };
         outcomes.put(("tenantry".into(), format!("tenant-{number:05}")), outcome);
     }

@@ -56,7 +56,7 @@ async fn until_pods(world: &World, wanted: i32) {
 async fn scales(world: &World, replicas: i32) {
     let scale = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
     let params = PatchParams { field_manager: Some("kube-controller-manager".into()), ..PatchParams::default() };
-    let _: Scale = world.api::<Platform>().patch_scale("main", &params, &scale).await.map(|scale| scale).unwrap();
+    let _: Scale = world.api::<Platform>().patch_scale("main", &params, &scale).await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -175,7 +175,7 @@ async fn a_new_signing_key_signs_when_every_replica_has_it_and_the_status_says_s
     world.ready::<Tenant>("acme").await;
     assert_eq!(keys(&world.get("acme-tenant-config").await), [introduced[1].clone(), introduced[0].clone()]);
     assert_eq!(
-        world.all::<Secret>().list(&Default::default()).await.unwrap().items.len(),
+        world.all::<Secret>().list(&ListParams::default()).await.unwrap().items.len(),
         5,
         "one new key, and no more"
     );

@@ -1,6 +1,9 @@
 //! What would run: how a Platform's spec would differ, whether a rollout would start, and what its pods would have anew.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use crds::{Platform, platform::RolloutStrategy};
@@ -47,8 +50,8 @@ pub async fn compare(connection: &Connection, change: &Change, plan: &mut Plan) 
     let namespace = connection.namespace.as_str();
     let (before, after) = (&change.before.platforms, &change.after.platforms);
     let both = before.within(namespace).into_iter().chain(after.within(namespace));
-    let names: BTreeMap<_, _> = both.map(|platform| (platform.name_any(), ())).collect();
-    for name in names.into_keys() {
+    let names: BTreeSet<_> = both.map(|platform| platform.name_any()).collect();
+    for name in names {
         let (was, will) = (before.get(namespace, &name), after.get(namespace, &name));
         let reads = |platform: &Arc<Platform>| names_of(platform).into_iter().flatten().collect::<Vec<_>>();
         let secrets: Vec<_> = was.iter().chain(&will).flat_map(reads).collect();
@@ -137,7 +140,9 @@ impl PlatformChange {
         }
         for (name, lines) in [("spec", &self.spec), ("pods", &self.release)] {
             if !lines.is_empty() {
-                text += &format!("  {name}\n");
+                text.push_str("  ");
+                text.push_str(name);
+                text.push('\n');
                 text.extend(lines.iter().map(|line| difference::painted(line, paint)));
             }
         }

@@ -166,7 +166,7 @@ async fn redis_store(
         return draw(ctx, found, made, facts.current).await;
     }
     let list = facts::users_wanted(found, there);
-    if !there.users.as_ref().is_some_and(|users| value(users, USERS_ACL) == list) {
+    if there.users.as_ref().is_none_or(|users| value(users, USERS_ACL) != list) {
         let text = [(USERS_ACL.to_owned(), list)].into();
         put(ctx, secret::opaque(owned(found, names::users(&found.name)), text), there.users.as_ref()).await?;
         // It is told of by the watch, and the next step is taken with it.

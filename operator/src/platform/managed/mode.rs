@@ -13,9 +13,8 @@ pub enum Mode {
 /// CloudNativePG where it is installed, and from then on whoever began.
 pub fn mode(found: &FoundPostgres) -> Mode {
     match (&found.superuser, &found.owner) {
-        (Some(_), _) => Mode::StatefulSet,
         (None, Some(_)) => Mode::Cluster,
         (None, None) if found.peers.clusters => Mode::Cluster,
-        (None, None) => Mode::StatefulSet,
+        (Some(_), _) | (None, None) => Mode::StatefulSet,
     }
 }

@@ -71,9 +71,8 @@ pub fn next(facts: &Facts) -> Step {
         return if facts.prepared == Progress::Done { Step::Switch } else { Step::Prepare };
     }
     match (&pending.former, &facts.retired) {
-        (None, _) => Step::Finish,
         (Some(_), _) if facts.former_pods > 0 => Step::Replace,
-        (Some(_), Progress::Done) => Step::Finish,
+        (None, _) | (Some(_), Progress::Done) => Step::Finish,
         (Some(_), _) => Step::Retire,
     }
 }
@@ -138,8 +137,8 @@ mod tests {
 
     #[test]
     fn a_former_password_is_refused_only_after_the_last_pod_that_uses_it() {
-        let (steps, facts) = run(Facts { wished: true, current: Some("a".into()), ..nothing() });
         use Step::{Draw, Finish, Prepare, Replace, Retire, Switch};
+        let (steps, facts) = run(Facts { wished: true, current: Some("a".into()), ..nothing() });
         assert_eq!(steps, [Draw, Prepare, Switch, Replace, Replace, Retire, Finish]);
         assert_eq!((facts.current.as_deref(), facts.wished), (Some("b"), false));
     }

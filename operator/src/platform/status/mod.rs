@@ -238,8 +238,8 @@ fn degraded(conditions: &mut Conditions<'_>, validated: &ValidatedPlatform, deci
 fn ready(conditions: &mut Conditions<'_>, paused: bool) {
     let held = |type_: &str| conditions.get(type_).filter(|condition| condition.status != "True");
     let progress = conditions.get(PROGRESSING).filter(|condition| {
-        !matches!(condition.reason.as_str(), reasons::ROLLED_OUT | reasons::PROMOTED)
-            && !(paused && condition.reason == reasons::PAUSED)
+        let held = paused && condition.reason == reasons::PAUSED;
+        !held && !matches!(condition.reason.as_str(), reasons::ROLLED_OUT | reasons::PROMOTED)
     });
     // Not the declared release, or a key that is none; what is merely not carried out is no reason not to be ready.
     let broken = conditions.get(DEGRADED).filter(|condition| {

@@ -36,7 +36,8 @@ fn deployment(wanted: i32, updated: i32, available: i32) -> Deployment {
 
 fn judge(spec: &str, deployment: Option<Deployment>, migration: Migration) -> PlatformStatus {
     let mut found = found(spec);
-    found.observed.blue = deployment.clone();
+    let pods = deployment.as_ref().map(|deployment| observe::pods(deployment, &[]));
+    found.observed.blue = deployment;
     let validated = validate(&found, IMAGE);
     let declared = match &migration {
         Migration::NotStarted => None,
@@ -53,7 +54,7 @@ fn judge(spec: &str, deployment: Option<Deployment>, migration: Migration) -> Pl
         migration,
         selected: Some(Color::Blue),
         uncolored: false,
-        blue: deployment.as_ref().map(|deployment| observe::pods(deployment, &[])),
+        blue: pods,
         green: None,
         kept: Vec::new(),
         command: None,

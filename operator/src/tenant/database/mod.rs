@@ -119,7 +119,7 @@ pub async fn ensure(ctx: &Ctx, tenant: &Tenant, platform: &Platform) -> Result<O
     let Some(secret) = stored else {
         let text = match &maker {
             Maker::Admin(admin) => job::keys(admin, &identifier(tenant), &drawn()),
-            _ => in_cluster(platform, tenant, &drawn()),
+            _ => Some(in_cluster(platform, tenant, &drawn())),
         };
         let Some(text) = text else {
             return Ok(Own::waiting(
@@ -208,7 +208,7 @@ pub fn identifier(tenant: &Tenant) -> String {
     format!("tenant_{readable}_{}", id.get(..8).unwrap_or(&id))
 }
 
-fn in_cluster(platform: &Platform, tenant: &Tenant, password: &str) -> Option<BTreeMap<String, String>> {
+fn in_cluster(platform: &Platform, tenant: &Tenant, password: &str) -> BTreeMap<String, String> {
     let (namespace, name) = (platform.namespace().unwrap_or_default(), identifier(tenant));
     let service = Store::Postgres.service(&platform.name_any());
     let login = credentials::Postgres {
@@ -219,7 +219,7 @@ fn in_cluster(platform: &Platform, tenant: &Tenant, password: &str) -> Option<BT
         password,
         role: None,
     };
-    Some(login.keys())
+    login.keys()
 }
 
 fn opened(secret: &Secret) -> Option<Own> {

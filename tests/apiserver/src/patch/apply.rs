@@ -64,7 +64,7 @@ pub fn apply(kind: &Kind, live: Option<&Value>, config: &Value, manager: &Manage
             named && !said(&set) && !others().any(|entry| said(&entry.fields))
         });
         if let Some(part) = gone {
-            fields::remove(Some(schema), &mut merged, &part.to_vec());
+            fields::remove(Some(schema), &mut merged, part);
         }
     }
     ownership::set(&mut owned, manager, set, false);

@@ -112,7 +112,7 @@ fn destination(managed: &ManagedPostgres) -> Option<Value> {
     let credentials = json!({ "accessKeyId": secret("accessKeyId"), "secretAccessKey": secret("secretAccessKey") });
     match destination.path.split_once("://").map(|(scheme, _)| scheme) {
         Some("gs") => {
-            store["googleCredentials"] = json!({ "applicationCredentials": secret("applicationCredentials") })
+            store["googleCredentials"] = json!({ "applicationCredentials": secret("applicationCredentials") });
         }
         Some("azure") => store["azureCredentials"] = json!({ "connectionString": secret("connectionString") }),
         _ => store["s3Credentials"] = credentials,
