@@ -10,6 +10,7 @@ use crate::{
         auth::Auth,
         health::Health,
         payments::{Payments, Transport},
+        users::Users,
     },
     infra::{Clock, Db, Redis},
     limits::RateLimiter,
@@ -33,6 +34,7 @@ pub struct Parts {
     pub health: Health,
     pub limiter: RateLimiter,
     pub auth: Auth,
+    pub users: Users,
     pub payments: Payments,
     pub started_at: Timestamp,
 }
@@ -57,8 +59,22 @@ impl App {
         let health = Health::new(db.clone(), redis.clone(), clock.clone(), metrics.dependencies.clone());
         let limiter = RateLimiter::new(redis.clone(), clock.clone(), metrics.limits.clone());
         let auth = Auth::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics), &http);
+        let users = Users::new(db.clone(), clock.clone(), auth.clone());
         let payments = Payments::new(db.clone(), clock.clone(), transport, metrics.payments.clone());
-        Self(Arc::new(Parts { http, clock, metrics, db, redis, tenants, health, limiter, auth, payments, started_at }))
+        Self(Arc::new(Parts {
+            http,
+            clock,
+            metrics,
+            db,
+            redis,
+            tenants,
+            health,
+            limiter,
+            auth,
+            users,
+            payments,
+            started_at,
+        }))
     }
 }
 

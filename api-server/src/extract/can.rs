@@ -57,6 +57,18 @@ pub mod permissions {
     permissions! {
         /// See other users.
         ReadUsers = "users": "read";
+        /// Make accounts for others.
+        CreateUsers = "users": "create";
+        /// Change accounts of others.
+        UpdateUsers = "users": "update";
+        /// Delete accounts of others.
+        DeleteUsers = "users": "delete";
+        /// See which roles there are and who has them.
+        ReadRoles = "roles": "read";
+        /// Give roles to users and take them.
+        AssignRoles = "roles": "assign";
+        /// See what was done, by whom.
+        ReadAudit = "audit": "read";
         /// See the tenant's figures.
         ReadMetrics = "metrics": "read";
         /// Ask a customer for money.

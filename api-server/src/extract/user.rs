@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use contract::{
     RoleName,
-    access::{self, SubjectKind},
+    access::{Binding, Permission, SubjectKind},
 };
 use http::request::Parts;
 use jiff::Timestamp;
@@ -51,6 +51,9 @@ pub struct User {
     pub last_name: Option<String>,
     /// The primary role, for where only one fits: a token's `role`, a user's `role`.
     pub role: RoleName,
+    /// Further roles that were given through the API.
+    #[serde(default)]
+    pub assigned_roles: Vec<RoleName>,
     /// Subjects of kind Group that the user belongs to.
     pub groups: Vec<String>,
     pub email_verified: bool,
@@ -58,6 +61,33 @@ pub struct User {
     pub last_login_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// Positions of the bindings that name the user: by address, by id, or by a group.
+fn bindings_of(user: &User, tenant: &TenantSnapshot) -> impl Iterator<Item = usize> {
+    let groups = user.groups.iter().map(|group| (SubjectKind::Group, group.as_str()));
+    let subjects = [(SubjectKind::User, user.email.as_str())].into_iter().chain(groups);
+    let by_id = tenant.bindings_of(SubjectKind::User, &user.id.to_string());
+    subjects.flat_map(|(kind, name)| tenant.bindings_of(kind, name)).chain(by_id).copied()
+}
+
+impl User {
+    /// The roles of the account itself; RoleBindings may give more.
+    pub fn own_roles(&self) -> impl Iterator<Item = &RoleName> {
+        std::iter::once(&self.role).chain(&self.assigned_roles)
+    }
+
+    /// The tenant's bindings that name the user, whatever their conditions and ends.
+    pub fn bindings_in<'a>(&self, tenant: &'a TenantSnapshot) -> Vec<&'a Binding> {
+        bindings_of(self, tenant).map(|at| &tenant.config().bindings[at]).collect()
+    }
+
+    /// The most that the user may do in a tenant, also under conditions that no request has met yet.
+    pub fn reach(&self, tenant: &TenantSnapshot) -> Vec<Permission> {
+        let own = self.own_roles().flat_map(|role| tenant.permissions_of(role));
+        let bound = self.bindings_in(tenant).into_iter().flat_map(|binding| binding.permissions.iter().cloned());
+        own.chain(bound).collect()
+    }
 }
 
 /// The signed-in user, as the session, the database and the tenant's role bindings say at this moment.
@@ -90,23 +120,24 @@ impl CurrentUser {
         }
     }
 
-    /// Bindings that name the user: by address, by id, or by a group.
     fn named(&self) -> impl Iterator<Item = usize> {
-        let groups = self.user.groups.iter().map(|group| (SubjectKind::Group, group.as_str()));
-        let subjects = [(SubjectKind::User, self.user.email.as_str())].into_iter().chain(groups);
-        let by_id = self.tenant.bindings_of(SubjectKind::User, &self.user.id.to_string());
-        subjects.flat_map(|(kind, name)| self.tenant.bindings_of(kind, name)).chain(by_id).copied()
+        bindings_of(&self.user, &self.tenant)
     }
 
     pub fn user(&self) -> &Arc<User> {
         &self.user
     }
 
-    /// The primary role, then those that bindings give.
+    /// Bindings that count for this request.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.bindings.iter().map(|at| &self.tenant.config().bindings[*at])
+    }
+
+    /// The primary role, those that were given through the API, then those that bindings give.
     pub fn roles(&self) -> Vec<RoleName> {
-        let mut roles = vec![self.user.role.clone()];
-        for at in &self.bindings {
-            let role = &self.tenant.config().bindings[*at].role;
+        let mut roles = vec![];
+        let all = self.user.own_roles().chain(self.bindings().map(|binding| &binding.role));
+        for role in all {
             if !roles.contains(role) {
                 roles.push(role.clone());
             }
@@ -115,9 +146,18 @@ impl CurrentUser {
     }
 
     pub fn may(&self, resource: &str, verb: &str) -> bool {
-        let bound = self.bindings.iter().flat_map(|at| &self.tenant.config().bindings[*at].permissions);
-        let built_in = access::built_in(&self.user.role).unwrap_or_default();
-        bound.chain(&built_in).any(|held| held.allows(resource, verb))
+        self.holds(|held| held.allows(resource, verb))
+    }
+
+    /// Whether everything in `permissions` is within what this user may do: nobody gives away, or takes over, more than
+    /// they have.
+    pub fn covers(&self, permissions: &[Permission]) -> bool {
+        permissions.iter().all(|wanted| self.holds(|held| held.covers(wanted)))
+    }
+
+    fn holds(&self, reaches: impl Fn(&Permission) -> bool) -> bool {
+        self.bindings().any(|binding| binding.permissions.iter().any(&reaches))
+            || self.user.own_roles().any(|role| self.tenant.permissions_of(role).iter().any(&reaches))
     }
 }
 

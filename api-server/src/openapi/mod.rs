@@ -37,6 +37,8 @@ use crate::{app::App, reply, router};
     tags(
         (name = "auth", description = "Prove who you are"),
         (name = "users", description = "Who exists in a tenant"),
+        (name = "roles", description = "Who may do what"),
+        (name = "audit", description = "What was done, by whom"),
         (name = "payments", description = "Move money in and out"),
         (name = "service", description = "The service itself"),
     ),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use contract::{
-    Revision, Secret, TenantConfig,
-    access::SubjectKind,
+    Revision, RoleName, Secret, TenantConfig,
+    access::{self, Permission, SubjectKind},
     auth::SigningKey,
     codec::{self, DecodeError},
     payments::{Account, Provider},
@@ -109,6 +109,20 @@ impl TenantSnapshot {
 
     fn lasts(&self, binding: usize, now: Timestamp) -> bool {
         self.config.bindings[binding].lasts(now)
+    }
+
+    /// What a role may do in this tenant: a built-in one always the same, another as the RoleBindings that bring it say. A
+    /// role that nothing declares any more may do nothing.
+    pub fn permissions_of(&self, role: &RoleName) -> Vec<Permission> {
+        access::built_in(role).unwrap_or_else(|| {
+            let declared = self.config.bindings.iter().filter(|binding| binding.role == *role);
+            declared.flat_map(|binding| binding.permissions.iter().cloned()).collect()
+        })
+    }
+
+    /// Whether there is such a role: built in, or declared by a RoleBinding.
+    pub fn has_role(&self, role: &RoleName) -> bool {
+        access::built_in_number(role).is_some() || self.config.bindings.iter().any(|binding| binding.role == *role)
     }
 
     pub fn allows_origin(&self, origin: &str) -> bool {

@@ -40,6 +40,12 @@ impl Permission {
     pub fn allows(&self, resource: &str, verb: &str) -> bool {
         (self.resource == "*" || self.resource == resource) && (self.verb == "*" || self.verb == verb)
     }
+
+    /// Whether `self` reaches at least as far as `other`, wildcards included.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.allows(&other.resource, &other.verb)
+    }
 }
 
 impl FromStr for Permission {
@@ -90,6 +96,13 @@ pub const BUILT_IN_ROLES: &[(&str, &[&str])] = &[
 
 /// The role of a person whom nobody gave another.
 pub const DEFAULT_ROLE: &str = "USER";
+
+/// The position of a built-in role in [`BUILT_IN_ROLES`], counted from 1: a number for clients that know roles by one.
+/// New roles are added at the end, so that it stays.
+#[must_use]
+pub fn built_in_number(role: &RoleName) -> Option<usize> {
+    BUILT_IN_ROLES.iter().position(|(name, _)| *name == role.as_str()).map(|at| at + 1)
+}
 
 /// The permissions of a built-in role, or `None` when there is no such role.
 #[must_use]
@@ -161,6 +174,12 @@ mod tests {
         assert!(may("*:*", "payments", "read") && may("payments:*", "payments", "read"));
         assert!(may("*:read", "payments", "read") && may("payments:read", "payments", "read"));
         assert!(!may("payments:read", "payments", "update") && !may("payments:*", "users", "read"));
+        let covers =
+            |held: &str, other: &str| held.parse::<Permission>().unwrap().covers(&other.parse::<Permission>().unwrap());
+        assert!(
+            covers("*:*", "payments:*") && covers("payments:*", "payments:*") && covers("payments:*", "payments:read")
+        );
+        assert!(!covers("payments:*", "*:read") && !covers("payments:read", "payments:*") && !covers("*:read", "*:*"));
         for bad in ["payments", "payments:", ":read", "Payments:read", "a:b:c", "pay ments:read"] {
             assert!(bad.parse::<Permission>().is_err(), "{bad}");
         }

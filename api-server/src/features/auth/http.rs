@@ -1,7 +1,7 @@
 //! Wire types and handlers.
 
 use axum::{extract::State, response::IntoResponse};
-use contract::{RoleName, Secret};
+use contract::Secret;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,14 +10,15 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     hashing::HashError,
-    model::{self, AuthError, FullName, LogoutScope, NewUser},
+    model::{self, AuthError, LogoutScope, NewUser},
     service::{Device, Registered, SignedIn},
     tokens::{RefreshSecret, TokenError},
 };
 use crate::{
     app::App,
     error::{ApiError, Detail},
-    extract::{CurrentUser, Json, Me, Query, Tenant, User, UserId, Valid, Validate, Violations},
+    extract::{Json, Me, Path, Query, SessionId, Tenant, User, Valid, Validate, Violations},
+    features::users::{self, FullName, UserOut, email_rules, name_rules},
     middleware::{Scope, bearer},
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
@@ -29,6 +30,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(refresh))
         .routes(routes!(logout))
         .routes(routes!(get_me))
+        .routes(routes!(change_password))
+        .routes(routes!(list_sessions))
+        .routes(routes!(end_session))
 }
 
 pub fn well_known() -> OpenApiRouter<App> {
@@ -61,17 +65,9 @@ impl Registration {
 
 impl Validate for Registration {
     fn validate(&self, violations: &mut Violations) {
-        violations.require(
-            model::email(&self.email).is_some(),
-            "email",
-            "INVALID",
-            "write an address such as ada@example.com",
-        );
+        email_rules(&self.email, violations);
         violations.require(!self.password.is_empty(), "password", "REQUIRED", "give a password");
-        match self.full_name() {
-            None => violations.require(false, "name", "REQUIRED", "give a name, or firstName and lastName"),
-            Some(name) => violations.require(name.is_short_enough(), "name", "TOO_LONG", "use at most 100 characters"),
-        }
+        name_rules(self.full_name().as_ref(), violations);
     }
 }
 
@@ -116,64 +112,6 @@ pub struct LogoutQuery {
     /// Which sessions to end; also taken from the body.
     #[param(inline)]
     scope: Option<LogoutScope>,
-}
-
-/// A user, as others of the tenant may see them.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct UserOut {
-    pub id: UserId,
-    #[schema(example = "ada@example.com")]
-    pub email: String,
-    #[schema(example = "Ada Lovelace")]
-    pub name: String,
-    /// The same as `name`.
-    pub full_name: String,
-    /// The same as `name`.
-    #[serde(rename = "full_name")]
-    pub full_name_snake: String,
-    pub first_name: Option<String>,
-    pub last_name: Option<String>,
-    /// The primary role.
-    #[schema(value_type = String, example = "USER")]
-    pub role: RoleName,
-    /// The primary role and those that the tenant's role bindings give. Told of oneself only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>, example = json!(["USER"]))]
-    pub roles: Option<Vec<RoleName>>,
-    pub email_verified: bool,
-    pub is_active: bool,
-    pub last_login_at: Option<Timestamp>,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
-
-/// Oneself, with all roles.
-impl From<&CurrentUser> for UserOut {
-    fn from(user: &CurrentUser) -> Self {
-        Self { roles: Some(user.roles()), ..Self::from(&**user.user()) }
-    }
-}
-
-impl From<&User> for UserOut {
-    fn from(user: &User) -> Self {
-        Self {
-            id: user.id,
-            email: user.email.clone(),
-            full_name: user.name.clone(),
-            full_name_snake: user.name.clone(),
-            name: user.name.clone(),
-            first_name: user.first_name.clone(),
-            last_name: user.last_name.clone(),
-            role: user.role.clone(),
-            roles: None,
-            email_verified: user.email_verified,
-            is_active: user.is_active,
-            last_login_at: user.last_login_at,
-            created_at: user.created_at,
-            updated_at: user.updated_at,
-        }
-    }
 }
 
 /// Who signed in, and with what they stay so.
@@ -230,6 +168,52 @@ impl From<User> for SessionOut {
     }
 }
 
+/// The old password as proof, and the new one.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PasswordChange {
+    #[serde(alias = "current_password", alias = "oldPassword")]
+    #[schema(format = Password)]
+    current_password: String,
+    /// Held to the tenant's password policy.
+    #[serde(alias = "new_password")]
+    #[schema(max_length = 100, format = Password)]
+    new_password: String,
+}
+
+impl Validate for PasswordChange {
+    fn validate(&self, violations: &mut Violations) {
+        let short = self.current_password.chars().count() <= model::MAX_PASSWORD_CHARS;
+        violations.require(short, "currentPassword", "TOO_LONG", "use at most 100 characters");
+        violations.require(
+            !self.current_password.is_empty(),
+            "currentPassword",
+            "REQUIRED",
+            "give the current password",
+        );
+        let differs = self.new_password != self.current_password;
+        violations.require(differs, "newPassword", "UNCHANGED", "use another password than the current one");
+    }
+}
+
+/// A sign-in on one device.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceOut {
+    pub id: SessionId,
+    /// What the device called itself at its sign-in.
+    #[schema(example = "Mozilla/5.0 …")]
+    pub user_agent: Option<String>,
+    /// Where the sign-in came from.
+    #[schema(example = "203.0.113.7")]
+    pub ip_address: Option<String>,
+    pub created_at: Timestamp,
+    pub last_used_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// Whether it is this one.
+    pub current: bool,
+}
+
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogoutOut {
@@ -253,7 +237,7 @@ async fn register(
     device: Device,
     Valid(Json(body)): Valid<Json<Registration>>,
 ) -> Answer<SessionOut> {
-    let (Some(email), Some(name)) = (model::email(&body.email), body.full_name()) else {
+    let (Some(email), Some(name)) = (users::email(&body.email), body.full_name()) else {
         return Err(ApiError::internal("a checked registration without address or name"));
     };
     let session = match app
@@ -339,6 +323,60 @@ async fn get_me(me: Me) -> Answer<UserOut> {
     Ok(Reply::ok(UserOut::from(&*me.0)))
 }
 
+/// Change one's own password. All other sessions of the user end.
+#[utoipa::path(put, path = "/auth/password", operation_id = "change_password", tag = "auth", request_body = PasswordChange,
+    security(("bearer" = [])), responses(
+    (status = 200, description = "Changed; this session goes on", body = Envelope<LogoutOut>),
+    (status = 400, description = "The current password is wrong, or the new one breaks the tenant's policy", body = ErrorBody),
+    (status = 503, description = "Too many are signing in: come again after `Retry-After`", body = ErrorBody),
+))]
+async fn change_password(
+    me: Me,
+    State(app): State<App>,
+    tenant: Tenant,
+    device: Device,
+    Valid(Json(body)): Valid<Json<PasswordChange>>,
+) -> Answer<LogoutOut> {
+    let (current, new) = (Secret::new(body.current_password), Secret::new(body.new_password));
+    let sessions_ended = app.auth.change_password(&tenant.0, &me, current, new, &device).await?;
+    Ok(Reply::ok(LogoutOut { sessions_ended }).with_message("Password changed"))
+}
+
+/// Where one is signed in, the session used last first.
+#[utoipa::path(get, path = "/auth/sessions", operation_id = "list_sessions", tag = "auth", security(("bearer" = [])), responses(
+    (status = 200, description = "The sessions that count", body = Envelope<Vec<DeviceOut>>),
+))]
+async fn list_sessions(me: Me, State(app): State<App>, tenant: Tenant) -> Answer<Vec<DeviceOut>> {
+    let sessions = app.auth.sessions(tenant.id, me.id).await?;
+    let out = sessions.into_iter().map(|session| DeviceOut {
+        current: session.id == me.session,
+        id: session.id,
+        user_agent: session.user_agent,
+        ip_address: session.ip,
+        created_at: session.created_at,
+        last_used_at: session.last_used_at,
+        expires_at: session.expires_at,
+    });
+    Ok(Reply::ok(out.collect()))
+}
+
+/// End one of one's sessions: a device that was lost.
+#[utoipa::path(delete, path = "/auth/sessions/{id}", operation_id = "end_session", tag = "auth",
+    params(("id" = SessionId, Path, description = "The session's id")), security(("bearer" = [])), responses(
+    (status = 200, description = "Ended, on every replica", body = Envelope<LogoutOut>),
+    (status = 404, description = "One has no such session", body = ErrorBody),
+))]
+async fn end_session(
+    me: Me,
+    State(app): State<App>,
+    tenant: Tenant,
+    device: Device,
+    Path(id): Path<SessionId>,
+) -> Answer<LogoutOut> {
+    app.auth.end_session(tenant.id, me.id, id, &device).await?;
+    Ok(Reply::ok(LogoutOut { sessions_ended: 1 }).with_message("Signed out"))
+}
+
 /// The public keys that check the tenant's access tokens (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "get_jwks", tag = "auth", responses(
     (status = 200, description = "A JWK set", body = serde_json::Value,
@@ -358,6 +396,7 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Device {
         Ok(Self {
             ip: scope.client_ip().to_string(),
             user_agent: user_agent.map(|text| text.chars().take(500).collect()),
+            request_id: Some(scope.request_id().to_owned()),
         })
     }
 }
@@ -366,11 +405,10 @@ impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         let unauthorized = |code, message: &'static str| Self::new(StatusCode::UNAUTHORIZED, code, message);
         match error {
-            AuthError::EmailTaken => Self::conflict("A user with this address exists")
-                .with_code("EMAIL_TAKEN")
-                .with_details(vec![Detail::new("email", "TAKEN", "sign in, or use another address")]),
-            AuthError::QuotaReached => {
-                Self::forbidden("This tenant has as many users as its quota allows").with_code("QUOTA_REACHED")
+            AuthError::Users(error) => error.into(),
+            AuthError::NoSuchSession => Self::not_found("No such session"),
+            AuthError::WrongPassword => {
+                Self::validation(vec![Detail::new("currentPassword", "WRONG", "it is not the current password")])
             }
             AuthError::Password(faults) => Self::validation(faults),
             AuthError::InvalidCredentials => unauthorized("INVALID_CREDENTIALS", "Invalid credentials"),

@@ -15,6 +15,6 @@ mod sessions;
 mod tests;
 mod tokens;
 
-pub use http::{UserOut, router, well_known};
-pub use model::AuthError;
+pub use http::{router, well_known};
+pub use model::{AuthError, DEFAULT_ROLE};
 pub use service::{Auth, Device};

@@ -12,14 +12,16 @@ use super::{
     hashing::HashError,
     tokens::{SignError, TokenError},
 };
-use crate::error::Detail;
+use crate::{
+    error::Detail,
+    extract::SessionId,
+    features::users::{FullName, UsersError},
+};
 
 /// Who registers without anyone having said what they are.
 pub use contract::access::DEFAULT_ROLE;
 /// Hashing a password costs with its length: this bounds it.
 pub const MAX_PASSWORD_CHARS: usize = 100;
-const MAX_EMAIL_CHARS: usize = 255;
-const MAX_NAME_CHARS: usize = 100;
 
 /// What somebody who registers gives, checked.
 #[derive(Debug)]
@@ -27,44 +29,6 @@ pub struct NewUser {
     pub email: String,
     pub password: Secret,
     pub name: FullName,
-}
-
-/// A name in its three forms; the seeds of the API's clients know it as one or as two parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FullName {
-    pub name: String,
-    pub first: Option<String>,
-    pub last: Option<String>,
-}
-
-impl FullName {
-    /// Fills in the form that was not given. `None` when nothing was.
-    pub fn of(name: Option<&str>, first: Option<&str>, last: Option<&str>) -> Option<Self> {
-        let clean = |part: Option<&str>| part.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned);
-        let (name, first, last) = (clean(name), clean(first), clean(last));
-        if let Some(name) = name {
-            let (head, tail) = name.split_once(' ').unwrap_or((&name, ""));
-            let first = first.or_else(|| Some(head.to_owned()));
-            let last = last.or_else(|| clean(Some(tail)));
-            return Some(Self { name, first, last });
-        }
-        let name = [first.as_deref(), last.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
-        (!name.is_empty()).then_some(Self { name, first, last })
-    }
-
-    pub fn is_short_enough(&self) -> bool {
-        self.name.chars().count() <= MAX_NAME_CHARS
-    }
-}
-
-/// An address in the form in which it is kept, or `None` when it is none.
-pub fn email(given: &str) -> Option<String> {
-    let email = given.trim().to_lowercase();
-    let (local, domain) = email.rsplit_once('@')?;
-    let plain =
-        |part: &str| !part.is_empty() && part.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '@');
-    let domain_ok = domain.contains('.') && domain.split('.').all(|label| !label.is_empty());
-    (plain(local) && plain(domain) && domain_ok && email.chars().count() <= MAX_EMAIL_CHARS).then_some(email)
 }
 
 /// What keeps `password` from the tenant's policy; nothing when it passes.
@@ -124,6 +88,17 @@ pub enum LogoutScope {
     All,
 }
 
+/// A sign-in that counts, on one device.
+#[derive(Debug)]
+pub struct Session {
+    pub id: SessionId,
+    pub user_agent: Option<String>,
+    pub ip: Option<String>,
+    pub created_at: Timestamp,
+    pub last_used_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
 /// A refresh token as it is kept.
 #[derive(Debug)]
 pub struct RefreshToken {
@@ -135,10 +110,6 @@ pub struct RefreshToken {
 /// What can go wrong in this room.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    #[error("a user with this address exists")]
-    EmailTaken,
-    #[error("the tenant has as many users as its quota allows")]
-    QuotaReached,
     #[error("the password breaks the tenant's policy")]
     Password(Vec<Detail>),
     #[error("wrong address or password")]
@@ -151,6 +122,10 @@ pub enum AuthError {
     TokenReused,
     #[error("the session has ended")]
     SessionEnded,
+    #[error("the user has no such session")]
+    NoSuchSession,
+    #[error("the current password is wrong")]
+    WrongPassword,
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
@@ -158,46 +133,14 @@ pub enum AuthError {
     #[error(transparent)]
     Hash(#[from] HashError),
     #[error(transparent)]
+    Users(#[from] UsersError),
+    #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_known_in_all_its_forms() {
-        let name = |n, f, l| FullName::of(n, f, l).map(|name| (name.name, name.first, name.last));
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(
-            name(Some(" Ada Lovelace "), None, None),
-            Some(("Ada Lovelace".into(), some("Ada"), some("Lovelace")))
-        );
-        assert_eq!(
-            name(None, Some("Ada"), Some("Lovelace")),
-            Some(("Ada Lovelace".into(), some("Ada"), some("Lovelace")))
-        );
-        assert_eq!(name(None, Some("Ada"), None), Some(("Ada".into(), some("Ada"), None)));
-        assert_eq!(name(None, Some(" "), None), None);
-    }
-
-    #[test]
-    fn an_address_is_kept_in_lower_case() {
-        assert_eq!(email(" Ada@Example.COM "), Some("ada@example.com".into()));
-        for bad in [
-            "",
-            "ada",
-            "ada@",
-            "@x.y",
-            "a b@x.y",
-            "a@b@x.y",
-            "ada@localhost",
-            "ada@x..y",
-            &format!("{}@x.y", "a".repeat(260)),
-        ] {
-            assert_eq!(email(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_password_is_held_to_the_tenants_policy() {

@@ -9,17 +9,19 @@ use uuid::Uuid;
 
 use super::{
     hashing::{Hashing, Verdict},
-    model::{self, AuthError, LogoutScope, NewUser},
+    model::{self, AuthError, LogoutScope, NewUser, Session},
     repo,
     sessions::{Sessions, State},
     tokens::{self, RefreshSecret, Tokens},
 };
 use crate::{
-    extract::{CurrentUser, Page, SessionId, User, UserId},
-    features::audit,
+    extract::{CurrentUser, SessionId, User, UserId},
+    features::{
+        audit::{self, Entry},
+        users,
+    },
     infra::{Clock, Db, Redis, TenantTx},
     metrics::Metrics,
-    reply::Pagination,
     settings::Http,
     tenancy::TenantSnapshot,
 };
@@ -39,6 +41,8 @@ pub struct Auth {
 pub struct Device {
     pub ip: String,
     pub user_agent: Option<String>,
+    /// Leads from the audit to the log.
+    pub request_id: Option<String>,
 }
 
 /// Somebody who is signed in now, with what they need to stay so.
@@ -80,27 +84,22 @@ impl Auth {
         new: NewUser,
         device: &Device,
     ) -> Result<Registered, AuthError> {
-        let policy = &tenant.auth.password;
-        let faults = model::password_faults(new.password.expose(), policy);
-        if !faults.is_empty() {
-            return Err(AuthError::Password(faults));
-        }
         // Hashed outside of the transaction: a connection is too dear to hold meanwhile.
-        let hash = self.hashing.hash(new.password, policy.argon2).await?;
+        let hash = self.hash_within_policy(tenant, new.password).await?;
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
-        if let Some(quota) = tenant.quotas.users
-            && u64::try_from(repo::count_users(&mut tx).await?).is_ok_and(|users| users >= quota)
-        {
-            return Err(AuthError::QuotaReached);
-        }
-        let user = repo::insert_user(&mut tx, &new.email, &new.name, &hash, model::DEFAULT_ROLE, now).await?;
-        record(&mut tx, "REGISTER", user.id, None, device, now).await?;
+        users::has_room(&mut tx, tenant).await?;
+        let user =
+            users::repo::insert_user(&mut tx, &new.email, &new.name, Some(&hash), model::DEFAULT_ROLE, now).await?;
         if must_verify(tenant, &user) {
+            record(&mut tx, "REGISTER", user.id, None, device, now).await?;
             tx.commit().await?;
             return Ok(Registered::Unverified(Box::new(user)));
         }
+        users::repo::update_last_login(&mut tx, user.id, now).await?;
+        let user = User { last_login_at: Some(now), ..user };
         let signed_in = self.sign_in(&mut tx, tenant, user, device, now).await?;
+        record(&mut tx, "REGISTER", signed_in.user.id, Some(signed_in.user.session), device, now).await?;
         tx.commit().await?;
         Ok(Registered::SignedIn(Box::new(signed_in)))
     }
@@ -113,8 +112,8 @@ impl Auth {
         device: &Device,
     ) -> Result<SignedIn, AuthError> {
         let mut tx = self.db.begin(tenant.id).await?;
-        let found = match model::email(email) {
-            Some(email) => repo::find_by_email(&mut tx, &email).await?,
+        let found = match users::email(email) {
+            Some(email) => users::repo::find_by_email(&mut tx, &email).await?,
             None => None,
         };
         tx.commit().await?;
@@ -122,8 +121,11 @@ impl Auth {
         let parameters = tenant.auth.password.argon2;
         // One answer and one amount of work, whatever was wrong.
         let verdict = self.hashing.verify(password.clone(), hash, parameters).await?;
-        let user =
-            user.filter(|user| verdict != Verdict::Wrong && user.is_active).ok_or(AuthError::InvalidCredentials)?;
+        let id = user.as_ref().map(|user| user.id);
+        let Some(user) = user.filter(|user| verdict != Verdict::Wrong && user.is_active) else {
+            self.record_failed_login(tenant.id, id, device).await?;
+            return Err(AuthError::InvalidCredentials);
+        };
         if must_verify(tenant, &user) {
             return Err(AuthError::EmailNotVerified);
         }
@@ -134,14 +136,28 @@ impl Auth {
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
         if let Some(hash) = renewed {
-            repo::update_password_hash(&mut tx, user.id, &hash).await?;
+            users::repo::update_password_hash(&mut tx, user.id, &hash).await?;
         }
-        repo::update_last_login(&mut tx, user.id, now).await?;
+        users::repo::update_last_login(&mut tx, user.id, now).await?;
         let user = User { last_login_at: Some(now), ..user };
-        record(&mut tx, "LOGIN", user.id, None, device, now).await?;
         let signed_in = self.sign_in(&mut tx, tenant, user, device, now).await?;
+        record(&mut tx, "LOGIN", signed_in.user.id, Some(signed_in.user.session), device, now).await?;
         tx.commit().await?;
         Ok(signed_in)
+    }
+
+    /// Remembers that a sign-in failed, the same way whether there is such an account or not: the time must not tell.
+    async fn record_failed_login(
+        &self,
+        tenant: TenantId,
+        user: Option<UserId>,
+        device: &Device,
+    ) -> Result<(), sqlx::Error> {
+        let entry = Entry::new("user", "LOGIN").from(device).failed();
+        let entry = Entry { resource_id: user.map(|user| user.to_string()), ..entry };
+        let mut tx = self.db.begin(tenant).await?;
+        audit::record_in_tx(&mut tx, &entry, self.clock.now()).await?;
+        tx.commit().await
     }
 
     /// Exchanges a refresh token for a new pair. `bearer` is the access token that came along, which may have expired
@@ -245,26 +261,99 @@ impl Auth {
         Ok((user.id, session))
     }
 
-    pub async fn user(&self, tenant: TenantId, id: UserId) -> Result<Option<User>, AuthError> {
-        let mut tx = self.db.begin(tenant).await?;
-        let user = repo::find_user(&mut tx, id).await?;
+    /// Replaces the password of the signed-in user. Their other sessions end: whoever else knew the old one is out.
+    pub async fn change_password(
+        &self,
+        tenant: &Arc<TenantSnapshot>,
+        me: &CurrentUser,
+        current: Secret,
+        new: Secret,
+        device: &Device,
+    ) -> Result<usize, AuthError> {
+        let mut tx = self.db.begin(tenant.id).await?;
+        let hash = users::repo::password_hash(&mut tx, me.id).await?;
         tx.commit().await?;
-        Ok(user)
+        if self.hashing.verify(current, hash, tenant.auth.password.argon2).await? == Verdict::Wrong {
+            return Err(AuthError::WrongPassword);
+        }
+        let hash = self.hash_within_policy(tenant, new).await?;
+        let now = self.clock.now();
+        let mut tx = self.db.begin(tenant.id).await?;
+        users::repo::update_password_hash(&mut tx, me.id, &hash).await?;
+        let ended = repo::revoke_sessions(&mut tx, me.id, None, Some(me.session), "password", now).await?;
+        record(&mut tx, "CHANGE_PASSWORD", me.id, Some(me.session), device, now).await?;
+        tx.commit().await?;
+        self.sessions.end(tenant.id, &ended).await;
+        Ok(ended.len())
     }
 
-    /// A page of the tenant's users; list and total are of one moment.
-    pub async fn users(
+    /// The hash of a password that keeps the tenant's policy.
+    pub async fn hash_within_policy(&self, tenant: &TenantSnapshot, password: Secret) -> Result<String, AuthError> {
+        let policy = &tenant.auth.password;
+        let faults = model::password_faults(password.expose(), policy);
+        if !faults.is_empty() {
+            return Err(AuthError::Password(faults));
+        }
+        Ok(self.hashing.hash(password, policy.argon2).await?)
+    }
+
+    /// Where a user is signed in.
+    pub async fn sessions(&self, tenant: TenantId, user: UserId) -> Result<Vec<Session>, AuthError> {
+        let mut tx = self.db.begin(tenant).await?;
+        let sessions = repo::live_sessions(&mut tx, user, self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(sessions)
+    }
+
+    /// Ends one session of a user.
+    pub async fn end_session(
         &self,
         tenant: TenantId,
-        page: &Page,
-        search: Option<&str>,
-    ) -> Result<(Vec<User>, Pagination), AuthError> {
+        user: UserId,
+        session: SessionId,
+        device: &Device,
+    ) -> Result<(), AuthError> {
+        let now = self.clock.now();
         let mut tx = self.db.begin(tenant).await?;
-        let mut users = repo::list_users(&mut tx, page, search).await?;
-        let total = if page.wants_total() { Some(repo::count_users(&mut tx).await?) } else { None };
+        let ended = repo::revoke_sessions(&mut tx, user, Some(session), None, "logout", now).await?;
+        if ended.is_empty() {
+            return Err(AuthError::NoSuchSession);
+        }
+        record(&mut tx, "END_SESSION", user, Some(session), device, now).await?;
         tx.commit().await?;
-        let pagination = page.cut(&mut users, total, |user| (user.created_at, user.id.0));
-        Ok((users, pagination))
+        self.sessions.end(tenant, &ended).await;
+        Ok(())
+    }
+
+    /// The sessions of a user that count, within a transaction of another room.
+    pub async fn sessions_of(
+        &self,
+        tx: &mut TenantTx,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<SessionId>, sqlx::Error> {
+        Ok(repo::live_sessions(tx, user, now).await?.into_iter().map(|session| session.id).collect())
+    }
+
+    /// Ends all sessions of a user within a transaction of another room; call [`Auth::forget_sessions`] after it.
+    pub async fn revoke_all(
+        &self,
+        tx: &mut TenantTx,
+        user: UserId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), sqlx::Error> {
+        repo::revoke_sessions(tx, user, None, None, reason, now).await.map(drop)
+    }
+
+    /// Makes ended sessions known to every replica, after the commit.
+    pub async fn forget_sessions(&self, tenant: TenantId, sessions: &[SessionId]) {
+        self.sessions.end(tenant, sessions).await;
+    }
+
+    /// Makes a changed account known to its open sessions on every replica, after the commit.
+    pub async fn renew_sessions(&self, tenant: TenantId, sessions: &[SessionId], user: &User) {
+        self.sessions.renew(tenant, sessions, user).await;
     }
 
     /// Opens a session and gives its first pair of tokens.
@@ -314,14 +403,7 @@ async fn record(
     device: &Device,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    let entry = audit::Entry {
-        user: Some(user),
-        action,
-        resource_type: "user",
-        resource_id: Some(user.to_string()),
-        details: session.map_or_else(|| json!({}), |session| json!({ "sessionId": session })),
-        ip: Some(&device.ip),
-        user_agent: device.user_agent.as_deref(),
-    };
+    let details = session.map_or_else(|| json!({}), |session| json!({ "sessionId": session }));
+    let entry = Entry::on_user(user, action).by(user).from(device).with(details);
     audit::record_in_tx(tx, &entry, now).await
 }

@@ -63,17 +63,27 @@ impl Sessions {
 
     /// Makes ends known everywhere. Call it after the commit: before, a look-up could bring the session back.
     pub async fn end(&self, tenant: TenantId, sessions: &[SessionId]) {
-        let ended = serde_json::to_string(&State::Ended).unwrap_or_default();
+        self.tell(tenant, sessions, &State::Ended).await;
+    }
+
+    /// Makes a changed user known to their sessions everywhere, after the commit. Written over the memory, not taken out of
+    /// it: a look-up that read the database before the commit must find the place taken.
+    pub async fn renew(&self, tenant: TenantId, sessions: &[SessionId], user: &User) {
+        self.tell(tenant, sessions, &State::Live(Arc::new(user.clone()))).await;
+    }
+
+    async fn tell(&self, tenant: TenantId, sessions: &[SessionId], state: &State) {
+        let Ok(text) = serde_json::to_string(state) else { return };
         let mut pipe = redis::pipe();
         for session in sessions {
             self.here.invalidate(&(tenant, *session));
-            pipe.set_ex(self.key(tenant, *session), &ended, REMEMBERED_SECONDS).ignore();
+            pipe.set_ex(self.key(tenant, *session), &text, REMEMBERED_SECONDS).ignore();
         }
         if !sessions.is_empty()
             && let Err(error) = self.redis.pipeline(&pipe).await
         {
             self.metrics.redis_failures.inc();
-            tracing::warn!(%error, "other replicas may serve ended sessions for {REMEMBERED_SECONDS} s more");
+            tracing::warn!(%error, "other replicas may serve sessions as they were for {REMEMBERED_SECONDS} s more");
         }
     }
 

@@ -366,3 +366,64 @@ async fn a_dead_redis_keeps_nobody_out_and_revives_nobody() {
     without.request(http::Method::POST, "/api/v1/auth/logout").bearer(access).send().await;
     assert_eq!(without.get(ME).bearer(access).send().await.status, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn a_changed_password_ends_all_other_sessions() {
+    let app = TestApp::new().await;
+    let first = app.register("ada@acme.test").await;
+    let login = async |password: &str| {
+        app.post("/api/v1/auth/login", &json!({ "email": "ada@acme.test", "password": password })).send().await
+    };
+    let second = login(PASSWORD).await.json["data"].clone();
+    let change = async |current: &str, new: &str| {
+        let body = json!({ "currentPassword": current, "newPassword": new });
+        let call = app.request(http::Method::PUT, "/api/v1/auth/password").json(&body);
+        call.bearer(token(&second, "accessToken")).send().await
+    };
+    let wrong = change("Wrong-Horse-7", "Better-Horse-8").await;
+    assert_eq!(
+        (wrong.status, &wrong.json["error"]["details"][0]["field"]),
+        (StatusCode::BAD_REQUEST, &json!("currentPassword"))
+    );
+    assert_eq!(change(PASSWORD, "weak").await.code(), "VALIDATION_ERROR");
+    assert_eq!(change(PASSWORD, PASSWORD).await.json["error"]["details"][0]["code"], "UNCHANGED");
+    let changed = change(PASSWORD, "Better-Horse-8").await;
+    assert_eq!(
+        (changed.status, &changed.json["data"]["sessionsEnded"]),
+        (StatusCode::OK, &json!(1)),
+        "{}",
+        changed.text
+    );
+    assert_eq!(app.get(ME).bearer(token(&first, "accessToken")).send().await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(app.get(ME).bearer(token(&second, "accessToken")).send().await.status, StatusCode::OK);
+    assert_eq!(login(PASSWORD).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(login("Better-Horse-8").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn one_sees_where_one_is_signed_in_and_ends_one_of_it() {
+    let app = TestApp::new().await;
+    let first = app.register("ada@acme.test").await;
+    app.clock.advance(seconds(5));
+    let body = json!({ "email": "ada@acme.test", "password": PASSWORD });
+    let phone =
+        app.post("/api/v1/auth/login", &body).header("user-agent", "Phone/1.0").send().await.json["data"].clone();
+    let sessions = async || {
+        let answer = app.get("/api/v1/auth/sessions").bearer(token(&first, "accessToken")).send().await;
+        answer.json["data"].as_array().cloned().unwrap()
+    };
+    let both = sessions().await;
+    assert_eq!((both.len(), &both[0]["userAgent"], &both[0]["current"]), (2, &json!("Phone/1.0"), &json!(false)));
+    assert_eq!((&both[1]["current"], &both[1]["ipAddress"]), (&json!(true), &json!("192.0.2.1")));
+
+    let end = async |bearer: &str, id: &str| {
+        app.request(http::Method::DELETE, &format!("/api/v1/auth/sessions/{id}")).bearer(bearer).send().await.status
+    };
+    let bob = app.register("bob@acme.test").await;
+    let id = both[0]["id"].as_str().unwrap();
+    assert_eq!(end(token(&bob, "accessToken"), id).await, StatusCode::NOT_FOUND);
+    assert_eq!(end(token(&first, "accessToken"), id).await, StatusCode::OK);
+    assert_eq!(app.get(ME).bearer(token(&phone, "accessToken")).send().await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(sessions().await.len(), 1);
+    assert_eq!(end(token(&first, "accessToken"), id).await, StatusCode::NOT_FOUND);
+}

@@ -117,7 +117,6 @@ pub(super) async fn record(
     details: serde_json::Value,
 ) -> Result<(), sqlx::Error> {
     repo::insert_transaction(tx, payment, action, &details).await?;
-    let (resource_type, resource_id) = ("payment", Some(payment.id.to_string()));
-    let entry = audit::Entry { user, action, resource_type, resource_id, details, ip: None, user_agent: None };
+    let entry = audit::Entry::new("payment", action).of(payment.id.to_string()).by(user).with(details);
     audit::record_in_tx(tx, &entry, payment.updated_at).await
 }

@@ -102,3 +102,201 @@ async fn a_binding_with_a_condition_counts_for_requests_that_meet_it() {
     assert_eq!(status("request.ip.startsWith('10.')").await, StatusCode::FORBIDDEN);
     assert_eq!(status("request.unknown == 1").await, StatusCode::FORBIDDEN);
 }
+
+fn id(session: &serde_json::Value) -> &str {
+    session["user"]["id"].as_str().unwrap()
+}
+
+fn token(session: &serde_json::Value) -> &str {
+    session["accessToken"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn users_are_filtered_and_sorted() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    for name in ["carol", "bob"] {
+        let body = json!({ "email": format!("{name}@acme.test"), "name": name, "role": "vendor" });
+        let made = app.post("/api/v1/admin/users", &body).bearer(&admin).send().await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    }
+    let names = async |query: &str| {
+        let answer = app.get(&format!("/api/v1/users{query}")).bearer(&admin).send().await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        let users = answer.json["data"].as_array().cloned().unwrap();
+        users.iter().map(|user| user["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("?sort=name").await, ["Ada Lovelace", "bob", "carol"]);
+    assert_eq!(names("?sort=-name&limit=1&offset=1").await, ["bob"]);
+    assert_eq!(names("?sort=createdAt").await, ["Ada Lovelace", "carol", "bob"]);
+    assert_eq!(names("?role=Vendor").await, ["bob", "carol"]);
+    assert_eq!(names("?isActive=false").await, Vec::<String>::new());
+    for (query, field) in [("?sort=age", "query"), ("?role=%20", "role"), ("?isActive=maybe", "query")] {
+        let bad = app.get(&format!("/api/v1/users{query}")).bearer(&admin).send().await;
+        assert_eq!((bad.status, &bad.json["error"]["details"][0]["field"]), (StatusCode::BAD_REQUEST, &json!(field)));
+    }
+}
+
+#[tokio::test]
+async fn one_changes_ones_own_name_and_an_admin_anybodys() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let (ada, bob) = (app.register("ada@acme.test").await, app.register("bob@acme.test").await);
+    let change = async |token: &str, id: &str| {
+        let body = json!({ "firstName": "Grace", "lastName": "Hopper" });
+        app.request(http::Method::PUT, &format!("/api/v1/users/{id}")).json(&body).bearer(token).send().await
+    };
+    assert_eq!(change(token(&ada), id(&ada)).await.json["data"]["fullName"], "Grace Hopper");
+    assert_eq!(change(token(&ada), id(&bob)).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(change(&admin, id(&bob)).await.status, StatusCode::OK);
+    let me = app.get("/api/v1/auth/me").bearer(token(&bob)).send().await;
+    assert_eq!(me.json["data"]["name"], "Grace Hopper", "an open session has the new name at once");
+}
+
+#[tokio::test]
+async fn a_role_is_felt_at_once_by_open_sessions_on_every_replica() {
+    let app = TestApp::new().await;
+    let other = app.replica();
+    let admin = app.admin().await;
+    let mut acme = app.tenant("acme");
+    acme.bindings = vec![binding("admins", "ADMIN", "admin@acme.test")];
+    other.serve(&acme);
+    let ada = app.register("ada@acme.test").await;
+    let list = async |app: &TestApp| app.get("/api/v1/admin/users").bearer(token(&ada)).send().await;
+    assert_eq!(list(&app).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(list(&other).await.status, StatusCode::FORBIDDEN);
+    let path = format!("/api/v1/users/{}/roles", id(&ada));
+    let given = app.post(&path, &json!({ "roleId": 2 })).bearer(&admin).send().await;
+    assert_eq!(given.status, StatusCode::CREATED, "{}", given.text);
+    assert_eq!(
+        (&given.json["data"][1]["name"], &given.json["data"][1]["source"]),
+        (&json!("SUPPORT"), &json!("Assigned"))
+    );
+    assert_eq!(list(&app).await.status, StatusCode::OK);
+    app.clock.advance(seconds(1));
+    assert_eq!(list(&other).await.status, StatusCode::OK);
+
+    let taken = app.request(http::Method::DELETE, &format!("{path}/support")).bearer(&admin).send().await;
+    assert_eq!((taken.status, taken.json["data"].as_array().unwrap().len()), (StatusCode::OK, 1), "{}", taken.text);
+    assert_eq!(list(&app).await.status, StatusCode::FORBIDDEN);
+    app.clock.advance(seconds(1));
+    assert_eq!(list(&other).await.status, StatusCode::FORBIDDEN);
+    let again = app.request(http::Method::DELETE, &format!("{path}/2")).bearer(&admin).send().await;
+    assert_eq!(again.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn nobody_gives_or_touches_what_reaches_further_than_they_do() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let (ada, bob) = (app.register("ada@acme.test").await, app.register("bob@acme.test").await);
+    let mut acme = app.tenant("acme");
+    let role = contract::RoleName::new("OFFICE").unwrap();
+    let permissions = ["roles:assign", "users:*", "payments:pay", "payments:cancel"].map(|p| p.parse().unwrap()).into();
+    acme.bindings = vec![
+        binding("admins", "ADMIN", "admin@acme.test"),
+        contract::access::Binding { role, permissions, ..binding("office", "USER", "ada@acme.test") },
+    ];
+    app.serve(&acme);
+    let put = async |token: &str, id: &str, body: serde_json::Value| {
+        app.request(http::Method::PUT, &format!("/api/v1/admin/users/{id}")).json(&body).bearer(token).send().await
+    };
+    // Within reach: the office's own role, and the accounts of users.
+    assert_eq!(put(token(&ada), id(&bob), json!({ "role": "office" })).await.status, StatusCode::OK);
+    assert_eq!(put(token(&ada), id(&bob), json!({ "role": "ADMIN" })).await.status, StatusCode::FORBIDDEN);
+    let path = format!("/api/v1/users/{}/roles", id(&ada));
+    assert_eq!(
+        app.post(&path, &json!({ "role": "ADMIN" })).bearer(token(&ada)).send().await.status,
+        StatusCode::FORBIDDEN
+    );
+    let users = app.get("/api/v1/admin/users?email=admin@").bearer(&admin).send().await;
+    let admin_id = users.json["data"][0]["id"].as_str().unwrap().to_owned();
+    for body in [json!({ "isActive": false }), json!({ "email": "mine@acme.test" })] {
+        assert_eq!(put(token(&ada), &admin_id, body).await.status, StatusCode::FORBIDDEN);
+    }
+    let delete = app.request(http::Method::DELETE, &format!("/api/v1/users/{admin_id}")).bearer(token(&ada)).send();
+    assert_eq!(delete.await.status, StatusCode::FORBIDDEN);
+    assert_eq!(put(&admin, &admin_id, json!({ "isActive": false })).await.code(), "ONESELF");
+    let unknown = put(&admin, id(&bob), json!({ "role": "wizard" })).await;
+    assert_eq!(
+        (unknown.status, &unknown.json["error"]["details"][0]["code"]),
+        (StatusCode::BAD_REQUEST, &json!("UNKNOWN"))
+    );
+}
+
+#[tokio::test]
+async fn what_a_role_binding_gives_is_shown_and_taken_only_there() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let roles = app.get("/api/v1/roles").bearer(&admin).send().await;
+    let first = &roles.json["data"][0];
+    assert_eq!((&first["id"], &first["name"], &first["managedBy"]), (&json!("1"), &json!("ADMIN"), &json!("BuiltIn")));
+    let me = app.get("/api/v1/auth/me").bearer(&admin).send().await;
+    let path = format!("/api/v1/users/{}/roles", me.json["data"]["id"].as_str().unwrap());
+    let held = app.get(&path).bearer(&admin).send().await;
+    let bound = &held.json["data"][1];
+    assert_eq!(
+        (&bound["binding"], &bound["readOnly"], &bound["name"]),
+        (&json!("admins"), &json!(true), &json!("ADMIN"))
+    );
+    let taken = app.request(http::Method::DELETE, &format!("{path}/ADMIN")).bearer(&admin).send().await;
+    assert_eq!((taken.status, taken.code()), (StatusCode::CONFLICT, "DECLARED_ROLE"));
+    let primary = app.request(http::Method::DELETE, &format!("{path}/USER")).bearer(&admin).send().await;
+    assert_eq!((primary.status, primary.code()), (StatusCode::CONFLICT, "PRIMARY_ROLE"));
+}
+
+#[tokio::test]
+async fn a_banned_user_is_out_at_once_and_comes_back_only_when_allowed() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let ada = app.register("ada@acme.test").await;
+    let me = || app.get("/api/v1/auth/me").bearer(token(&ada)).send();
+    assert_eq!(me().await.status, StatusCode::OK);
+    let set = async |active: bool| {
+        let path = format!("/api/v1/admin/users/{}", id(&ada));
+        app.request(http::Method::PUT, &path).json(&json!({ "isActive": active })).bearer(&admin).send().await.status
+    };
+    assert_eq!(set(false).await, StatusCode::OK);
+    assert_eq!(me().await.status, StatusCode::UNAUTHORIZED);
+    let login = async || {
+        let body = json!({ "email": "ada@acme.test", "password": crate::testing::PASSWORD });
+        app.post("/api/v1/auth/login", &body).send().await.status
+    };
+    assert_eq!(login().await, StatusCode::UNAUTHORIZED);
+    assert_eq!(set(true).await, StatusCode::OK);
+    assert_eq!(me().await.status, StatusCode::UNAUTHORIZED, "an ended session does not come back");
+    assert_eq!(login().await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_deleted_account_leaves_nothing_personal_and_an_intact_audit() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let ada = app.register("ada@acme.test").await;
+    let deleted =
+        app.request(http::Method::DELETE, &format!("/api/v1/users/{}", id(&ada))).bearer(token(&ada)).send().await;
+    assert_eq!(deleted.status, StatusCode::OK, "{}", deleted.text);
+    assert_eq!(app.get("/api/v1/auth/me").bearer(token(&ada)).send().await.status, StatusCode::UNAUTHORIZED);
+    let look = app.get(&format!("/api/v1/admin/users/{}", id(&ada))).bearer(&admin).send().await;
+    assert_eq!(look.status, StatusCode::NOT_FOUND);
+    let mut tx = app.app.db.begin(app.tenant("acme").id).await.unwrap();
+    let left: Vec<String> = sqlx::query_scalar(
+        "SELECT to_jsonb(u)::text FROM auth.users u WHERE deleted_at IS NOT NULL
+         UNION ALL SELECT to_jsonb(l)::text FROM admin.audit_logs l WHERE resource_id = $1",
+    )
+    .bind(id(&ada))
+    .fetch_all(tx.conn())
+    .await
+    .unwrap();
+    assert!(left.len() >= 3, "{left:?}");
+    for row in &left {
+        for personal in ["ada@", "Ada", "Lovelace", "192.0.2.1", "argon2"] {
+            assert!(!row.contains(personal), "{personal}: {row}");
+        }
+    }
+    tx.commit().await.unwrap();
+    let integrity = app.get("/api/v1/admin/audit-logs/integrity").bearer(&admin).send().await;
+    assert_eq!(integrity.json["data"]["intact"], true, "{}", integrity.text);
+    // The address is free again.
+    app.register("ada@acme.test").await;
+}
