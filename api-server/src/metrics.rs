@@ -39,6 +39,7 @@ pub struct Metrics {
     pub hash_waiting: Gauge,
     pub hash_wait: Histogram,
     pub hash_refused: Counter,
+    pub logins_throttled: Counter,
     pub redis_failures: Counter,
     pub dependencies: DependencyMetrics,
     pub db_connections: Gauge,
@@ -90,6 +91,7 @@ impl Metrics {
             hash_waiting: Gauge::default(),
             hash_wait: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             hash_refused: Counter::default(),
+            logins_throttled: Counter::default(),
             redis_failures: Counter::default(),
             dependencies: DependencyMetrics::default(),
             db_connections: Gauge::default(),
@@ -129,6 +131,11 @@ impl Metrics {
             metrics.hash_refused.clone(),
         );
         registry.register("dependency_up", "Whether it answered when last asked", metrics.dependencies.0.clone());
+        registry.register(
+            "logins_throttled",
+            "Attempts to sign in that came too soon after failed ones",
+            metrics.logins_throttled.clone(),
+        );
         registry.register("redis_failures", "Redis commands that failed", metrics.redis_failures.clone());
         registry.register("db_connections", "Open database connections", metrics.db_connections.clone());
         registry.register_with_unit(

@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ServerErrorKind,
+    Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::time::timeout;
@@ -69,6 +69,12 @@ impl Redis {
     pub async fn pipeline(&self, commands: &Pipeline) -> Result<(), RedisError> {
         let mut connection = self.connection();
         self.link.judge(within(WRITE_DEADLINE, commands.query_async(&mut connection)).await)
+    }
+
+    /// Runs a script by its hash, loading it where the server does not know it yet.
+    pub async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, RedisError> {
+        let mut connection = self.connection();
+        self.link.judge(within(DEADLINE, script.invoke_async(&mut connection)).await)
     }
 
     pub async fn check(&self) -> Result<(), RedisError> {

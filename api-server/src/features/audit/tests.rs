@@ -84,9 +84,11 @@ async fn the_chain_shows_that_its_end_was_cut_off() {
 async fn deeds_of_the_same_moment_make_one_chain() {
     let app = TestApp::new().await;
     let admin = app.admin().await;
-    let nobody = json!({ "email": "nobody@acme.test", "password": PASSWORD });
-    let wrong = || async { app.post("/api/v1/auth/login", &nobody).send().await.status };
-    let statuses = futures::future::join_all((0..8).map(|_| wrong())).await;
+    let wrong = async |n: usize| {
+        let nobody = json!({ "email": format!("nobody{n}@acme.test"), "password": PASSWORD });
+        app.post("/api/v1/auth/login", &nobody).send().await.status
+    };
+    let statuses = futures::future::join_all((0..8).map(wrong)).await;
     assert!(statuses.iter().all(|status| *status == StatusCode::UNAUTHORIZED), "{statuses:?}");
     let found = integrity(&app, &admin).await;
     assert_eq!((&found["intact"], &found["entries"]), (&json!(true), &json!(9)), "{found}");

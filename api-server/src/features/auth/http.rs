@@ -412,6 +412,12 @@ impl From<AuthError> for ApiError {
             }
             AuthError::Password(faults) => Self::validation(faults),
             AuthError::InvalidCredentials => unauthorized("INVALID_CREDENTIALS", "Invalid credentials"),
+            AuthError::Throttled(seconds) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "TOO_MANY_ATTEMPTS",
+                "Too many attempts: wait, or reset the password",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds)),
             AuthError::EmailNotVerified => Self::forbidden("Verify your address first").with_code("EMAIL_NOT_VERIFIED"),
             AuthError::InvalidRefreshToken => {
                 unauthorized("INVALID_REFRESH_TOKEN", "Invalid refresh token: sign in again")

@@ -4,6 +4,7 @@
 //!   request, so that a logout is felt at once.
 //! - A refresh token is good once; presented again it ends its family, but for the grace that a lost answer deserves.
 //! - An unknown address and a wrong password are told apart neither by words nor by time.
+//! - Passwords are tried a few times freely and then ever more slowly, per account and per address, across replicas.
 
 mod hashing;
 mod http;
@@ -13,6 +14,7 @@ mod service;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tokens;
 
 pub use http::{router, well_known};

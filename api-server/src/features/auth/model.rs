@@ -114,6 +114,8 @@ pub enum AuthError {
     Password(Vec<Detail>),
     #[error("wrong address or password")]
     InvalidCredentials,
+    #[error("too many attempts: wait {0} seconds")]
+    Throttled(u32),
     #[error("the address is not verified")]
     EmailNotVerified,
     #[error("the refresh token is unknown, expired or of an ended session")]

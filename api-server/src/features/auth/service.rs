@@ -12,6 +12,7 @@ use super::{
     model::{self, AuthError, LogoutScope, NewUser, Session},
     repo,
     sessions::{Sessions, State},
+    throttle::{Throttle, Wait},
     tokens::{self, RefreshSecret, Tokens},
 };
 use crate::{
@@ -34,6 +35,7 @@ pub struct Auth {
     tokens: Tokens,
     sessions: Sessions,
     hashing: Hashing,
+    throttle: Throttle,
 }
 
 /// Where a request comes from, for the list of sessions and the audit.
@@ -62,8 +64,10 @@ pub enum Registered {
 
 impl Auth {
     pub fn new(db: Db, redis: Redis, clock: Clock, metrics: Arc<Metrics>, http: &Http) -> Self {
-        let sessions = Sessions::new(db.clone(), redis, clock.clone(), Arc::clone(&metrics));
-        Self { db, clock, tokens: Tokens::new(), sessions, hashing: Hashing::new(http.hash_threads, metrics) }
+        let sessions = Sessions::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics));
+        let throttle = Throttle::new(redis, clock.clone(), Arc::clone(&metrics));
+        let hashing = Hashing::new(http.hash_threads, metrics);
+        Self { db, clock, tokens: Tokens::new(), sessions, hashing, throttle }
     }
 
     /// The user behind an access token, as of now: token, session, user and bindings all count at this moment.
@@ -111,6 +115,8 @@ impl Auth {
         password: Secret,
         device: &Device,
     ) -> Result<SignedIn, AuthError> {
+        let attempt =
+            self.throttle.begin(tenant.id, email, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
         let mut tx = self.db.begin(tenant.id).await?;
         let found = match users::email(email) {
             Some(email) => users::repo::find_by_email(&mut tx, &email).await?,
@@ -126,6 +132,7 @@ impl Auth {
             self.record_failed_login(tenant.id, id, device).await?;
             return Err(AuthError::InvalidCredentials);
         };
+        self.throttle.succeeded(&attempt).await;
         if must_verify(tenant, &user) {
             return Err(AuthError::EmailNotVerified);
         }
@@ -270,12 +277,16 @@ impl Auth {
         new: Secret,
         device: &Device,
     ) -> Result<usize, AuthError> {
+        // Whoever holds a stolen session must not try the password here either.
+        let attempt =
+            self.throttle.begin(tenant.id, &me.email, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
         let mut tx = self.db.begin(tenant.id).await?;
         let hash = users::repo::password_hash(&mut tx, me.id).await?;
         tx.commit().await?;
         if self.hashing.verify(current, hash, tenant.auth.password.argon2).await? == Verdict::Wrong {
             return Err(AuthError::WrongPassword);
         }
+        self.throttle.succeeded(&attempt).await;
         let hash = self.hash_within_policy(tenant, new).await?;
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
@@ -285,6 +296,11 @@ impl Auth {
         tx.commit().await?;
         self.sessions.end(tenant.id, &ended).await;
         Ok(ended.len())
+    }
+
+    /// Lets an account be tried again at once.
+    pub async fn unlock(&self, tenant: TenantId, email: &str) {
+        self.throttle.unlock(tenant, email).await;
     }
 
     /// The hash of a password that keeps the tenant's policy.

@@ -427,3 +427,78 @@ async fn one_sees_where_one_is_signed_in_and_ends_one_of_it() {
     assert_eq!(sessions().await.len(), 1);
     assert_eq!(end(token(&first, "accessToken"), id).await, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_password_is_tried_ever_more_slowly_on_every_replica() {
+    let app = TestApp::new().await;
+    let other = app.replica();
+    other.serve(&other.tenant("acme"));
+    app.register("ada@acme.test").await;
+    let login = async |app: &TestApp, email: &str, password: &str| {
+        app.post("/api/v1/auth/login", &json!({ "email": email, "password": password })).send().await
+    };
+    // Whether there is such an account makes no difference.
+    for email in ["ada@acme.test", "nobody@acme.test"] {
+        for n in 0..5 {
+            let on = if n % 2 == 0 { &app } else { &other };
+            assert_eq!(login(on, email, "Wrong-Horse-7").await.status, StatusCode::UNAUTHORIZED, "{email} {n}");
+        }
+        let refused = login(&other, email, PASSWORD).await;
+        assert_eq!((refused.status, refused.code()), (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS"));
+        assert_eq!(refused.header("retry-after"), "30");
+    }
+    app.clock.advance(seconds(30));
+    assert_eq!(login(&app, "ada@acme.test", "Wrong-Horse-7").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(login(&app, "ada@acme.test", PASSWORD).await.header("retry-after"), "60");
+    app.clock.advance(seconds(60));
+    assert_eq!(login(&other, "ada@acme.test", PASSWORD).await.status, StatusCode::OK);
+    // The failures are forgotten: there are free attempts again.
+    assert_eq!(login(&app, "ada@acme.test", "Wrong-Horse-7").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(login(&app, "ada@acme.test", PASSWORD).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn many_attempts_at_once_get_no_further_than_one_after_the_other() {
+    let app = TestApp::new().await;
+    app.register("ada@acme.test").await;
+    let wrong = json!({ "email": "ada@acme.test", "password": "Wrong-Horse-7" });
+    let attempts = (0..12).map(|_| app.post("/api/v1/auth/login", &wrong).send());
+    let answers = futures::future::join_all(attempts).await;
+    let tried = answers.iter().filter(|answer| answer.status == StatusCode::UNAUTHORIZED).count();
+    let refused = answers.iter().filter(|answer| answer.status == StatusCode::TOO_MANY_REQUESTS).count();
+    assert_eq!((tried, refused), (5, 7));
+}
+
+#[tokio::test]
+async fn who_tries_many_accounts_from_one_address_is_slowed_down_too() {
+    let app = TestApp::new().await;
+    let status = async |n: usize| {
+        let body = json!({ "email": format!("user{n}@acme.test"), "password": "Wrong-Horse-7" });
+        app.post("/api/v1/auth/login", &body).send().await.status
+    };
+    for n in 0..30 {
+        assert_eq!(status(n).await, StatusCode::UNAUTHORIZED, "{n}");
+    }
+    assert_eq!(status(30).await, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn attempts_are_counted_without_redis_and_an_admin_unlocks_the_account() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let ada = app.register("ada@acme.test").await;
+    let without = app.without_redis();
+    without.serve(&without.tenant("acme"));
+    let login = async |app: &TestApp, password: &str| {
+        app.post("/api/v1/auth/login", &json!({ "email": "ada@acme.test", "password": password })).send().await.status
+    };
+    for on in [&without, &app] {
+        for _ in 0..5 {
+            assert_eq!(login(on, "Wrong-Horse-7").await, StatusCode::UNAUTHORIZED);
+        }
+        assert_eq!(login(on, PASSWORD).await, StatusCode::TOO_MANY_REQUESTS);
+    }
+    let path = format!("/api/v1/admin/users/{}/unlock", ada["user"]["id"].as_str().unwrap());
+    assert_eq!(app.request(http::Method::POST, &path).bearer(&admin).send().await.status, StatusCode::OK);
+    assert_eq!(login(&app, PASSWORD).await, StatusCode::OK);
+}

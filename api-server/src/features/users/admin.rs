@@ -27,6 +27,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(admin_list_users, admin_create_user))
         .routes(routes!(admin_get_user, admin_update_user, admin_delete_user))
         .routes(routes!(admin_set_role))
+        .routes(routes!(admin_unlock_user))
 }
 
 /// Somebody for whom an account is made.
@@ -206,4 +207,22 @@ async fn admin_set_role(
     let change = Change { role: Some(Users::role(&tenant, &body.role)?), ..Change::default() };
     let user = app.users.change(&tenant.0, &me, id, change, &device).await?;
     Ok(Reply::ok(UserOut::from(&user)).with_message("Changed"))
+}
+
+/// Let an account be signed in to again at once, after too many failed attempts.
+#[utoipa::path(post, path = "/admin/users/{id}/unlock", operation_id = "admin_unlock_user", tag = "users",
+    params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = ["users:update"])), responses(
+    (status = 200, description = "The user; their failed attempts are forgotten", body = Envelope<UserOut>),
+    (status = 403, description = "The role does not allow it", body = ErrorBody),
+    (status = 404, description = "No such user in this tenant", body = ErrorBody),
+))]
+async fn admin_unlock_user(
+    me: Can<UpdateUsers>,
+    State(app): State<App>,
+    tenant: Tenant,
+    device: Device,
+    Path(id): Path<UserId>,
+) -> Answer<UserOut> {
+    let user = app.users.unlock(tenant.id, &me, id, &device).await?;
+    Ok(Reply::ok(UserOut::from(&user)).with_message("Unlocked"))
 }

@@ -146,6 +146,22 @@ impl Users {
         Ok(())
     }
 
+    /// Forgets the failed attempts to sign in to an account.
+    pub async fn unlock(
+        &self,
+        tenant: TenantId,
+        by: &CurrentUser,
+        id: UserId,
+        device: &Device,
+    ) -> Result<User, UsersError> {
+        let mut tx = self.db.begin(tenant).await?;
+        let user = repo::find_user(&mut tx, id).await?.ok_or(UsersError::NoSuchUser)?;
+        audit::record_in_tx(&mut tx, &Entry::on_user(id, "UNLOCK").by(by.id).from(device), self.clock.now()).await?;
+        tx.commit().await?;
+        self.auth.unlock(tenant, &user.email).await;
+        Ok(user)
+    }
+
     /// The roles of the tenant: the built-in ones, then those that RoleBindings declare, by name.
     pub fn roles(tenant: &TenantSnapshot) -> Vec<Role> {
         let built_in = access::BUILT_IN_ROLES.iter().filter_map(|(name, _)| RoleName::new(*name).ok());
