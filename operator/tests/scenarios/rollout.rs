@@ -222,6 +222,8 @@ async fn a_release_that_crashes_is_rolled_back_and_not_tried_again() {
     assert!(world.event("RolledBack").await.note.unwrap().contains("CrashLoopBackOff"));
 
     node.moods.lock().unwrap().crashing.clear();
+    let away = |green: &Deployment| green.status.as_ref().is_none_or(|status| status.replicas.unwrap_or(0) == 0);
+    world.until("main-api-green", "scaled away", away).await;
     command(&world, "retry").await;
     world.until("main", "obeyed", obeyed).await;
     world.until::<Service>("main-api", "switched", |service| color_of(service) == "green").await;

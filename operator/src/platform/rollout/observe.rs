@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use contract::names::{LABEL_COLOR, LABEL_RELEASE, LABEL_TENANT};
 use crds::platform::Color;
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ContainerStatus, Pod},
@@ -42,7 +43,7 @@ pub fn pods(deployment: &Deployment, mine: &[Arc<Pod>]) -> Pods {
         // Whoever takes the requests is not asked: that is the Tenants' business.
         holding: ready,
         lacking: None,
-        trouble: mine.iter().filter_map(|pod| trouble(pod)).max_by_key(|trouble| trouble.fatal),
+        trouble: mine.iter().filter_map(|pod| trouble(pod)).max_by_key(|trouble| (trouble.fatal, trouble.since)),
     }
 }
 
@@ -60,6 +61,7 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
         return None;
     }
     let (name, status) = (pod.name_any(), pod.status.as_ref()?);
+    let since = pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     let waiting = containers.into_iter().find_map(|container| {
         let reason = container.state.as_ref()?.waiting.as_ref()?.reason.clone()?;
@@ -68,12 +70,12 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
     if let Some((container, reason)) = waiting {
         let fatal =
             reason == "InvalidImageName" || (reason == "CrashLoopBackOff" && container.restart_count >= CRASHES);
-        return Some(Trouble { fatal, message: format!("pod {name} is in {reason}{}", last_words(container)) });
+        return Some(Trouble { fatal, since, message: format!("pod {name} is in {reason}{}", last_words(container)) });
     }
     let conditions = status.conditions.iter().flatten();
     let unscheduled = conditions.into_iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
     let why = unscheduled.message.as_deref().unwrap_or("no node takes it");
-    Some(Trouble { fatal: false, message: format!("pod {name} is not scheduled: {why}") })
+    Some(Trouble { fatal: false, since, message: format!("pod {name} is not scheduled: {why}") })
 }
 
 fn last_words(container: &ContainerStatus) -> String {

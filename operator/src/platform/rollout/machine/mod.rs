@@ -81,6 +81,8 @@ pub struct Pods {
 pub struct Trouble {
     /// It does not pass by itself.
     pub fatal: bool,
+    /// When the pod was made: one that is left over from an earlier try says nothing about this one.
+    pub since: Timestamp,
     /// The container's waiting reason and the pod's name.
     pub message: String,
 }
@@ -645,7 +647,7 @@ impl<'a> Machine<'a> {
             (_, Some(pods)) if pods.wanted > 0 && pods.available == 0 => {
                 Some(format!("after the switch {}", pods.why_not()))
             }
-            (_, Some(Pods { trouble: Some(Trouble { fatal: true, message }), .. })) => Some(message.clone()),
+            (_, Some(pods)) if self.is_fatal(pods) => Some(pods.why_not()),
             (_, Some(pods)) if self.now >= slow && !pods.full() => Some(pods.why_not()),
             _ => None,
         };
@@ -761,7 +763,7 @@ impl<'a> Machine<'a> {
         self.progress(pods.ready);
         self.phase(Phase::Starting, format!("release {target}: {}", pods.why_not()));
         self.poll();
-        let fatal = pods.trouble.as_ref().is_some_and(|trouble| trouble.fatal);
+        let fatal = self.is_fatal(pods);
         if fatal || self.too_slow() {
             let why = pods.why_not();
             return self.give_up(target, &self.in_time(fatal, &why));
@@ -793,7 +795,7 @@ impl<'a> Machine<'a> {
         };
         let answered = self.answered(target);
         self.progress(pods.ready + pods.holding + answered);
-        let fatal = pods.trouble.as_ref().is_some_and(|trouble| trouble.fatal);
+        let fatal = self.is_fatal(pods);
         if fatal {
             return self.give_up(target, &self.in_time(true, &pods.why_not()));
         }
@@ -909,6 +911,12 @@ impl<'a> Machine<'a> {
             let replicas = if self.record.rollout.switched_time.is_some() { pods.wanted } else { 0 };
             self.want(color, &pods.release, replicas);
         }
+    }
+
+    /// Whether a pod of this try has a trouble that does not pass by itself.
+    fn is_fatal(&self, pods: &Pods) -> bool {
+        let began = self.record.rollout.started_time.as_ref().map(|time| time.0);
+        pods.trouble.as_ref().is_some_and(|trouble| trouble.fatal && began.is_none_or(|began| trouble.since >= began))
     }
 
     /// Whether there is a colour that one could go back to at once.

@@ -158,8 +158,11 @@ impl World {
             Health::Down | Health::Crashing => (0, 0),
         };
         (pods.ready, pods.available, pods.holding, pods.only) = (count, count, holding, true);
-        pods.trouble = (health == Health::Crashing)
-            .then(|| Trouble { fatal: true, message: "pod main-api-green-1 is in CrashLoopBackOff".into() });
+        pods.trouble = (health == Health::Crashing).then(|| Trouble {
+            fatal: true,
+            since: Timestamp::MAX,
+            message: "pod main-api-green-1 is in CrashLoopBackOff".into(),
+        });
         pods.lacking = (health == Health::Behind).then(|| "replica r lacks revision 1 of tenant acme".into());
     }
 
