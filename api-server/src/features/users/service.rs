@@ -1,6 +1,6 @@
 //! The verbs of the room. Transactions begin and end here.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use contract::{RoleName, TenantId, access};
 use jiff::Timestamp;
@@ -165,13 +165,9 @@ impl Users {
     /// The roles of the tenant: the built-in ones, then those that RoleBindings declare, by name.
     pub fn roles(tenant: &TenantSnapshot) -> Vec<Role> {
         let built_in = access::BUILT_IN_ROLES.iter().filter_map(|(name, _)| RoleName::new(*name).ok());
-        let mut declared = BTreeMap::<&RoleName, ()>::new();
-        for binding in &tenant.bindings {
-            if access::built_in_number(&binding.role).is_none() {
-                declared.insert(&binding.role, ());
-            }
-        }
-        built_in.chain(declared.into_keys().cloned()).map(|name| role(tenant, name)).collect()
+        let bound = tenant.bindings.iter().map(|binding| &binding.role);
+        let declared: BTreeSet<_> = bound.filter(|name| access::built_in_number(name).is_none()).collect();
+        built_in.chain(declared.into_iter().cloned()).map(|name| role(tenant, name)).collect()
     }
 
     /// The role that a client means by a number or a name, in any case.
@@ -294,19 +290,15 @@ pub async fn has_room(tx: &mut TenantTx, tenant: &TenantSnapshot) -> Result<(), 
 
 fn role(tenant: &TenantSnapshot, name: RoleName) -> Role {
     let permissions = tenant.permissions_of(&name);
-    match access::built_in_number(&name) {
-        Some(number) => {
-            let description = "Built in".to_owned();
-            Role { id: number.to_string(), name, description, permissions, declared_by: vec![] }
-        }
-        None => {
-            let bindings = tenant.bindings.iter().filter(|binding| binding.role == name);
-            let declared_by: Vec<_> = bindings.map(|binding| binding.name.clone()).collect();
-            let description = match declared_by.as_slice() {
-                [] => "No RoleBinding declares it any more".to_owned(),
-                all => format!("Declared by RoleBinding {}", all.join(", ")),
-            };
-            Role { id: name.to_string(), name, description, permissions, declared_by }
-        }
+    if let Some(number) = access::built_in_number(&name) {
+        let description = "Built in".to_owned();
+        return Role { id: number.to_string(), name, description, permissions, declared_by: vec![] };
     }
+    let bindings = tenant.bindings.iter().filter(|binding| binding.role == name);
+    let declared_by: Vec<_> = bindings.map(|binding| binding.name.clone()).collect();
+    let description = match declared_by.as_slice() {
+        [] => "No RoleBinding declares it any more".to_owned(),
+        all => format!("Declared by RoleBinding {}", all.join(", ")),
+    };
+    Role { id: name.to_string(), name, description, permissions, declared_by }
 }
