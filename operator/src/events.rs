@@ -1,6 +1,8 @@
 //! Kubernetes events on transitions, with specific reasons. An event is a courtesy: publishing never fails or delays a
 //! reconcile.
 
+use std::collections::HashMap;
+
 use futures::{StreamExt, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -18,8 +20,8 @@ const NOTE_BYTES: usize = 1024;
 const WAITING: usize = 1024;
 /// Events under way at once: they are to leave room for what matters more.
 const AT_ONCE: usize = 4;
-/// A recorder remembers what it published, to fold what is repeated into a series; ten thousand Tenants that become ready
-/// would fill it. After this many it begins anew.
+/// What is repeated word for word is folded into a series; ten thousand Tenants that become ready would fill the memory of
+/// it. After this many it begins anew.
 const REMEMBERED: usize = 256;
 
 /// Takes events for the [`Publisher`].
@@ -40,17 +42,21 @@ impl Publisher {
     /// For ever.
     pub async fn run(mut self) {
         let mut under_way = FuturesUnordered::new();
-        let mut recorder = Recorder::new(self.client.clone(), self.reporter.clone());
-        let mut published = 0;
+        // A recorder folds by reason and would keep the first note: another note is another event, which is told anew.
+        let mut told = HashMap::<(Option<String>, String), (Option<String>, Recorder)>::new();
         loop {
             tokio::select! {
                 Some(()) = under_way.next() => {}
                 Some((event, about)) = self.waiting.recv(), if under_way.len() < AT_ONCE => {
-                    if published == REMEMBERED {
-                        (recorder, published) = (Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+                    if told.len() >= REMEMBERED {
+                        told.clear();
                     }
-                    published += 1;
-                    under_way.push(publish(recorder.clone(), event, about));
+                    let fresh = || (event.note.clone(), Recorder::new(self.client.clone(), self.reporter.clone()));
+                    let known = told.entry((about.uid.clone(), event.reason.clone())).or_insert_with(fresh);
+                    if known.0 != event.note {
+                        *known = fresh();
+                    }
+                    under_way.push(publish(known.1.clone(), event, about));
                 }
                 else => return,
             }
