@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use axum::Router;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use regex::Regex;
 use serde_json::Value;
 
@@ -58,6 +59,11 @@ fn line(mut object: Value, namespace: &str) -> String {
     let secret = object["kind"] == "Secret" || object.get("stringData").is_some() || object["type"] == "Opaque";
     if let (true, Some(data)) = (secret, object["data"].as_object_mut()) {
         data.values_mut().for_each(|value| *value = "…".into());
+    }
+    // A release keeps its pods' template as JSON in bytes, with names and digests of this run in it.
+    for bytes in object["binaryData"].as_object_mut().into_iter().flat_map(|data| data.values_mut()) {
+        let decoded = BASE64_STANDARD.decode(bytes.as_str().unwrap()).unwrap();
+        *bytes = serde_json::from_slice(&decoded).unwrap();
     }
     strip(&mut object);
     let text = object.to_string().replace(namespace, "NS");
