@@ -1,6 +1,8 @@
 //! The OpenAPI document and the page that shows it, all of it from this binary.
 
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod tests;
 
 use std::io::Read as _;

@@ -10,7 +10,7 @@ const PUBLIC: [&str; 6] = ["register", "login", "refresh", "get_jwks", "get_heal
 /// Public operations whose credential is in the request: a signature.
 const SIGNED: [&str; 2] = ["receive_webhook", "receive_stripe_webhook"];
 
-fn operations(document: &Value) -> Vec<(String, Method, Value)> {
+pub fn operations(document: &Value) -> Vec<(String, Method, Value)> {
     let mut all = vec![];
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -21,7 +21,7 @@ fn operations(document: &Value) -> Vec<(String, Method, Value)> {
     all
 }
 
-fn document() -> Value {
+pub fn document() -> Value {
     serde_json::to_value(router::document()).unwrap()
 }
 
