@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     features::{
+        api_keys::ApiKeys,
         auth::Auth,
         health::Health,
         payments::{Payments, Transport},
@@ -34,6 +35,7 @@ pub struct Parts {
     pub health: Health,
     pub limiter: RateLimiter,
     pub auth: Auth,
+    pub api_keys: ApiKeys,
     pub users: Users,
     pub payments: Payments,
     pub started_at: Timestamp,
@@ -59,6 +61,7 @@ impl App {
         let health = Health::new(db.clone(), redis.clone(), clock.clone(), metrics.dependencies.clone());
         let limiter = RateLimiter::new(redis.clone(), clock.clone(), metrics.limits.clone());
         let auth = Auth::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics), &http);
+        let api_keys = ApiKeys::new(db.clone(), clock.clone());
         let users = Users::new(db.clone(), clock.clone(), auth.clone());
         let payments = Payments::new(db.clone(), clock.clone(), transport, metrics.payments.clone());
         Self(Arc::new(Parts {
@@ -71,6 +74,7 @@ impl App {
             health,
             limiter,
             auth,
+            api_keys,
             users,
             payments,
             started_at,

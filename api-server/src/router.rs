@@ -16,6 +16,7 @@ fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(features::auth::router())
         .merge(features::users::router())
+        .merge(features::api_keys::router())
         .merge(features::audit::router())
         .merge(features::payments::router())
         .merge(features::payments::webhooks())

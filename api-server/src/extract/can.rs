@@ -5,7 +5,7 @@ use std::{marker::PhantomData, ops::Deref, sync::Arc};
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-use super::{CurrentUser, Me};
+use super::{CurrentUser, Principal};
 use crate::error::ApiError;
 
 /// A permission that a route asks for, by name.
@@ -14,7 +14,7 @@ pub trait Permission: Send + Sync + 'static {
     const VERB: &'static str;
 }
 
-/// Proof that the signed-in user holds the permission `P`. Gives the user.
+/// Proof that who asks holds the permission `P`: a person, or a machine within its scopes. Gives the user.
 pub struct Can<P>(pub Arc<CurrentUser>, PhantomData<P>);
 
 impl<P> Deref for Can<P> {
@@ -28,7 +28,7 @@ impl<P: Permission, S: Send + Sync> FromRequestParts<S> for Can<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Me(user) = <Me as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        let Principal(user) = Principal::from_request_parts(parts, state).await?;
         if user.may(P::RESOURCE, P::VERB) {
             Ok(Self(user, PhantomData))
         } else {
@@ -67,6 +67,12 @@ pub mod permissions {
         ReadRoles = "roles": "read";
         /// Give roles to users and take them.
         AssignRoles = "roles": "assign";
+        /// Make keys for machines that act for oneself.
+        CreateApiKeys = "api-keys": "create";
+        /// See the keys of others.
+        ReadApiKeys = "api-keys": "read";
+        /// Revoke the keys of others.
+        RevokeApiKeys = "api-keys": "revoke";
         /// See what was done, by whom.
         ReadAudit = "audit": "read";
         /// See the tenant's figures.

@@ -4,12 +4,14 @@
 
 mod can;
 mod input;
+mod me;
 mod page;
 mod tenant;
 mod user;
 
 pub use can::{Can, Permission, permissions};
 pub use input::{Json, Path, Query, Valid, Validate, Violations};
+pub use me::{Me, Principal};
 pub use page::{Page, PageQuery};
 pub use tenant::Tenant;
-pub use user::{CurrentUser, Me, SessionId, User, UserId};
+pub use user::{CurrentUser, Machine, SessionId, User, UserId};

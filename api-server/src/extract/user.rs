@@ -2,18 +2,16 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use contract::{
     RoleName,
     access::{Binding, Permission, SubjectKind},
 };
-use http::request::Parts;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{condition::Facts, error::ApiError, middleware::Scope, tenancy::TenantSnapshot};
+use crate::{condition::Facts, error::ApiError, tenancy::TenantSnapshot};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -90,54 +88,103 @@ impl User {
     }
 }
 
-/// The signed-in user, as the session, the database and the tenant's role bindings say at this moment.
+/// A program that acts for a user by an API key.
+#[derive(Debug)]
+pub struct Machine {
+    pub key: Uuid,
+    /// RoleBindings name it by this, or by its id.
+    pub name: String,
+    /// The most that it takes of what its user may.
+    pub scopes: Vec<Permission>,
+}
+
+/// Who asks, as the session or key, the database and the tenant's role bindings say at this moment.
 ///
 /// Nothing of it comes from the token: a binding that is revoked or has expired is gone at the next request.
 #[derive(Debug, Clone)]
 pub struct CurrentUser {
+    /// Of a machine: nil. A handler that wants a session names [`Me`], which no machine is.
     pub session: SessionId,
     user: Arc<User>,
     tenant: Arc<TenantSnapshot>,
-    /// Positions of the bindings that count.
+    /// Positions of the bindings that count and name the user.
     bindings: Vec<usize>,
+    machine: Option<Arc<Machine>>,
+    /// Positions of the bindings that count and name the key.
+    of_key: Vec<usize>,
 }
 
 impl CurrentUser {
-    /// Finds the bindings that count now. One with a condition counts where `facts` are known and make it true.
+    /// A person. Finds the bindings that count now. One with a condition counts where `facts` are known and make it true.
     pub fn new(session: SessionId, user: Arc<User>, tenant: Arc<TenantSnapshot>, now: Timestamp) -> Self {
-        let mut current = Self { session, user, tenant, bindings: vec![] };
-        current.bindings = current.named().filter(|at| current.tenant.counts(*at, now)).collect();
+        Self::of(session, None, user, tenant, now)
+    }
+
+    /// A program that acts for `user`.
+    pub fn machine(machine: Arc<Machine>, user: Arc<User>, tenant: Arc<TenantSnapshot>, now: Timestamp) -> Self {
+        Self::of(SessionId(Uuid::nil()), Some(machine), user, tenant, now)
+    }
+
+    fn of(
+        session: SessionId,
+        machine: Option<Arc<Machine>>,
+        user: Arc<User>,
+        tenant: Arc<TenantSnapshot>,
+        now: Timestamp,
+    ) -> Self {
+        let mut current = Self { session, user, tenant, bindings: vec![], machine, of_key: vec![] };
+        let counts = |at: &usize| current.tenant.counts(*at, now);
+        (current.bindings, current.of_key) =
+            (current.named().filter(counts).collect(), current.named_key().filter(counts).collect());
         current
     }
 
     /// Adds the bindings whose condition this request meets.
     pub fn meet(&mut self, now: Timestamp, facts: impl FnOnce(&Self) -> Facts) {
-        let conditional: Vec<_> = self.named().filter(|at| self.tenant.is_conditional(*at, now)).collect();
-        if !conditional.is_empty() {
-            let facts = facts(self);
-            let met = conditional.into_iter().filter(|at| self.tenant.meets(*at, &facts));
-            self.bindings.extend(met.collect::<Vec<_>>());
+        let conditional = |at: &usize| self.tenant.is_conditional(*at, now);
+        let mut of_user: Vec<_> = self.named().filter(conditional).collect();
+        let mut of_key: Vec<_> = self.named_key().filter(conditional).collect();
+        if of_user.is_empty() && of_key.is_empty() {
+            return;
         }
+        let facts = facts(self);
+        of_user.retain(|at| self.tenant.meets(*at, &facts));
+        of_key.retain(|at| self.tenant.meets(*at, &facts));
+        self.bindings.append(&mut of_user);
+        self.of_key.append(&mut of_key);
     }
 
     fn named(&self) -> impl Iterator<Item = usize> {
         bindings_of(&self.user, &self.tenant)
     }
 
+    fn named_key(&self) -> impl Iterator<Item = usize> {
+        let names = self.machine.iter().flat_map(|machine| [machine.name.clone(), machine.key.to_string()]);
+        names.flat_map(|name| self.tenant.bindings_of(SubjectKind::ApiKey, &name).iter().copied())
+    }
+
     pub fn user(&self) -> &Arc<User> {
         &self.user
     }
 
-    /// Bindings that count for this request.
-    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
-        self.bindings.iter().map(|at| &self.tenant.config().bindings[*at])
+    /// The program that asks, where it is not a person.
+    pub fn as_machine(&self) -> Option<&Machine> {
+        self.machine.as_deref()
     }
 
-    /// The primary role, those that were given through the API, then those that bindings give.
+    fn binding(&self, at: usize) -> &Binding {
+        &self.tenant.config().bindings[at]
+    }
+
+    /// A person: the primary role, those that were given through the API, then those that bindings give. A machine: those
+    /// that bindings give to its key; of its user's roles it has only what its scopes name.
     pub fn roles(&self) -> Vec<RoleName> {
         let mut roles = vec![];
-        let all = self.user.own_roles().chain(self.bindings().map(|binding| &binding.role));
-        for role in all {
+        let (own, bound) = match self.machine {
+            None => (Some(self.user.own_roles()), &self.bindings),
+            Some(_) => (None, &self.of_key),
+        };
+        for role in own.into_iter().flatten().chain(bound.iter().map(|at| &self.binding(*at).role)) {
             if !roles.contains(role) {
                 roles.push(role.clone());
             }
@@ -155,9 +202,33 @@ impl CurrentUser {
         permissions.iter().all(|wanted| self.holds(|held| held.covers(wanted)))
     }
 
+    /// Whether this is about `user` themselves, who need no permission for what is theirs. A machine is nobody's self:
+    /// it does what its scopes name.
+    pub fn is_self(&self, user: UserId) -> bool {
+        self.machine.is_none() && self.user.id == user
+    }
+
+    /// Refuses a machine none of whose scopes, or bindings, is about `resource`; for routes on what is one's own, which ask
+    /// persons for no permission.
+    pub fn own(&self, resource: &str) -> Result<(), ApiError> {
+        let Some(machine) = &self.machine else { return Ok(()) };
+        let bound = self.of_key.iter().flat_map(|at| &self.binding(*at).permissions);
+        if machine.scopes.iter().chain(bound).any(|held| held.is_about(resource)) {
+            return Ok(());
+        }
+        Err(ApiError::forbidden("Insufficient permissions"))
+    }
+
     fn holds(&self, reaches: impl Fn(&Permission) -> bool) -> bool {
-        self.bindings().any(|binding| binding.permissions.iter().any(&reaches))
-            || self.user.own_roles().any(|role| self.tenant.permissions_of(role).iter().any(&reaches))
+        let by = |bindings: &[usize]| bindings.iter().any(|at| self.binding(*at).permissions.iter().any(&reaches));
+        let user = || {
+            by(&self.bindings)
+                || self.user.own_roles().any(|role| self.tenant.permissions_of(role).iter().any(&reaches))
+        };
+        match &self.machine {
+            None => user(),
+            Some(machine) => by(&self.of_key) || machine.scopes.iter().any(&reaches) && user(),
+        }
     }
 }
 
@@ -165,34 +236,5 @@ impl Deref for CurrentUser {
     type Target = User;
     fn deref(&self) -> &User {
         &self.user
-    }
-}
-
-/// As a handler's parameter: refuses who is not signed in. As `Option<Me>`: `None` for them.
-#[derive(Clone)]
-pub struct Me(pub Arc<CurrentUser>);
-
-impl Deref for Me {
-    type Target = CurrentUser;
-    fn deref(&self) -> &CurrentUser {
-        &self.0
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Me {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let scope = Scope::from_request_parts(parts, state).await?;
-        scope.signed_in().cloned().map(Self)
-    }
-}
-
-impl<S: Send + Sync> OptionalFromRequestParts<S> for Me {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, ApiError> {
-        let scope = Scope::from_request_parts(parts, state).await?;
-        Ok(scope.user().cloned().map(Self))
     }
 }

@@ -1,6 +1,7 @@
 //! The rooms. Each is shaped alike: `http` (wire types, handlers), `service` (the verbs, transactions), `repo` (SQL),
 //! `model` (rules, errors), `tests`. A room is reached by its service alone.
 
+pub mod api_keys;
 pub mod audit;
 pub mod auth;
 pub mod health;

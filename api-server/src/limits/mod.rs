@@ -15,7 +15,7 @@ pub mod policy;
 pub mod rate;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     sync::{

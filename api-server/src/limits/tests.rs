@@ -152,7 +152,7 @@ async fn redis_and_the_process_agree_on_every_request() {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-fn limit(name: &str, allowed: u32, counters: &[Counter]) -> Limit {
+pub(crate) fn limit(name: &str, allowed: u32, counters: &[Counter]) -> Limit {
     let number = |n| NonZeroU32::new(n).unwrap();
     Limit {
         name: name.to_owned(),

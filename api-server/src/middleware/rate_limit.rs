@@ -24,7 +24,7 @@ pub async fn limit(State(app): State<App>, scope: Scope, request: Request, next:
         method,
         path: scope.path(),
         user: user.map(|user| user.id.0),
-        api_key: None,
+        api_key: user.and_then(|user| user.as_machine()).map(|machine| machine.key),
         address: scope.client_ip(),
         headers,
         facts: &|| condition::facts(method, scope.path(), scope.client_ip(), headers, user.map(AsRef::as_ref)),

@@ -1,4 +1,4 @@
-//! Who asks, where a bearer token says so.
+//! Who asks, where a bearer token or an API key says so.
 //!
 //! Nothing is refused here: a request without a token goes on as nobody's, and one with a bad token keeps the reason. A
 //! route that needs somebody says so with `Me` or `Can<…>`, and then the reason is told; a stale token on a public route
@@ -11,23 +11,48 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 use super::Scope;
-use crate::{app::App, condition, extract::CurrentUser};
+use crate::{app::App, condition, error::ApiError, extract::CurrentUser, features::api_keys};
+
+/// Where a key may stand for programs that cannot choose the header Authorization.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 pub async fn authenticate(State(app): State<App>, scope: Scope, request: Request, next: Next) -> Response {
-    if let (Some(token), Some(tenant)) = (bearer(request.headers()), scope.tenant()) {
-        let user = app.auth.authenticate(tenant, token).await.map(|mut user| {
+    if let (Some(credential), Some(tenant)) = (Credential::of(request.headers()), scope.tenant()) {
+        let user = match credential {
+            Credential::Token(token) => app.auth.authenticate(tenant, token).await.map_err(ApiError::from),
+            Credential::Key(key) => app.api_keys.authenticate(tenant, key).await.map_err(ApiError::from),
+        };
+        let user = user.map(|mut user| {
             let facts = |user: &CurrentUser| {
                 condition::facts(request.method(), scope.path(), scope.client_ip(), request.headers(), Some(user))
             };
             user.meet(app.clock.now(), facts);
             Arc::new(user)
         });
-        scope.set_user(user.map_err(Into::into));
+        scope.set_user(user);
     }
     next.run(request).await
+}
+
+/// What a request shows of itself.
+enum Credential<'a> {
+    Token(&'a str),
+    Key(&'a str),
+}
+
+impl<'a> Credential<'a> {
+    /// `Authorization: Bearer` comes first; `X-Api-Key` counts where there is none.
+    fn of(headers: &'a HeaderMap) -> Option<Self> {
+        match bearer(headers) {
+            Some(key) if key.starts_with(api_keys::MARK) => Some(Self::Key(key)),
+            Some(token) => Some(Self::Token(token)),
+            // One that is no text cannot be a key either, and is refused as a bad one.
+            None => headers.get(X_API_KEY).map(|key| Self::Key(key.to_str().unwrap_or_default())),
+        }
+    }
 }
 
 /// The token of `Authorization: Bearer <token>`. Other schemes are not ours.

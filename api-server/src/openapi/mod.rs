@@ -21,7 +21,7 @@ use utoipa::{
     OpenApi as _,
     openapi::{
         Content, OpenApi, Ref, Response, ResponseBuilder, Server,
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 use utoipa_swagger_ui::SwaggerUi;
@@ -40,6 +40,7 @@ use crate::{app::App, reply, router};
         (name = "auth", description = "Prove who you are"),
         (name = "users", description = "Who exists in a tenant"),
         (name = "roles", description = "Who may do what"),
+        (name = "api-keys", description = "Let machines act for you"),
         (name = "audit", description = "What was done, by whom"),
         (name = "payments", description = "Move money in and out"),
         (name = "service", description = "The service itself"),
@@ -62,6 +63,12 @@ pub fn finish(mut document: OpenApi) -> OpenApi {
         ))
         .build();
     document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    let key = ApiKeyValue::with_description(
+        "X-Api-Key",
+        "A key of `POST /api/v1/api-keys`; `Authorization: Bearer tnt_…` means the same.",
+    );
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
     document.servers = Some(vec![Server::new("/")]);
     for (path, item) in &mut document.paths.paths {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
@@ -69,8 +76,9 @@ pub fn finish(mut document: OpenApi) -> OpenApi {
             let mut add = |status: &str, description| {
                 operation.responses.responses.entry(status.to_owned()).or_insert_with(|| error(description).into());
             };
-            if operation.security.is_some() {
+            if let Some(security) = &mut operation.security {
                 add("401", "Not signed in");
+                allow_keys(operation.operation_id.as_deref(), security);
             }
             if path.starts_with(router::PREFIX) {
                 add("429", "More than a limit of the tenant allows: come again after `Retry-After`");
@@ -79,6 +87,20 @@ pub fn finish(mut document: OpenApi) -> OpenApi {
         }
     }
     document
+}
+
+/// Operations that ask for a permission, and for a person besides.
+const PERSONS: [&str; 1] = ["create_api_key"];
+
+/// Whoever holds the permission may be a machine: an operation with a scope takes keys, but for [`PERSONS`]'.
+fn allow_keys(operation: Option<&str>, security: &mut Vec<SecurityRequirement>) {
+    let scoped = serde_json::to_value(&*security).is_ok_and(|all| {
+        all.as_array()
+            .is_some_and(|all| all.iter().any(|one| one["bearer"].as_array().is_some_and(|scopes| !scopes.is_empty())))
+    });
+    if scoped && !operation.is_some_and(|id| PERSONS.contains(&id)) {
+        security.push(SecurityRequirement::new::<_, [&str; 0], _>("apiKey", []));
+    }
 }
 
 fn error(description: &str) -> Response {

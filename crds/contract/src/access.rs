@@ -41,6 +41,12 @@ impl Permission {
         (self.resource == "*" || self.resource == resource) && (self.verb == "*" || self.verb == verb)
     }
 
+    /// Whether it is about this resource, whatever may be done with it.
+    #[must_use]
+    pub fn is_about(&self, resource: &str) -> bool {
+        self.resource == "*" || self.resource == resource
+    }
+
     /// Whether `self` reaches at least as far as `other`, wildcards included.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

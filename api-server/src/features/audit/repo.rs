@@ -62,6 +62,11 @@ impl From<Row> for Record {
 /// Remembers a deed, in the transaction that does it. Number and hash are given by the database.
 pub async fn record_in_tx(tx: &mut TenantTx, entry: &Entry<'_>, now: Timestamp) -> Result<(), sqlx::Error> {
     let (tenant, id) = (tx.tenant().as_uuid(), Uuid::now_v7());
+    let mut details = entry.details.clone();
+    // The user answers for it, and it was not their hand.
+    if let (Some(key), Some(details)) = (entry.device.and_then(|device| device.api_key), details.as_object_mut()) {
+        details.insert("apiKeyId".into(), key.to_string().into());
+    }
     query!(
         "INSERT INTO admin.audit_logs (tenant_id, id, user_id, action, resource_type, resource_id, details, outcome,
                                        request_id, ip_address, user_agent, created_at)
@@ -72,7 +77,7 @@ pub async fn record_in_tx(tx: &mut TenantTx, entry: &Entry<'_>, now: Timestamp) 
         entry.action,
         entry.resource_type,
         entry.resource_id,
-        entry.details,
+        details,
         entry.outcome.as_str(),
         entry.device.and_then(|device| device.request_id.as_deref()),
         entry.device.map(|device| device.ip.as_str()),

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     app::App,
     error::{ApiError, Detail},
-    extract::{Json, Me, Path, Query, SessionId, Tenant, User, Valid, Validate, Violations},
+    extract::{Json, Me, Path, Principal, Query, SessionId, Tenant, User, Valid, Validate, Violations},
     features::users::{self, FullName, UserOut, email_rules, name_rules},
     middleware::{Scope, bearer},
     reply::{Answer, Envelope, ErrorBody, Reply},
@@ -304,7 +304,7 @@ async fn logout(
     body: Option<Json<LogoutRequest>>,
 ) -> Answer<LogoutOut> {
     let body = body.map(|Json(body)| body).unwrap_or_default();
-    let (user, session) = match (scope.signed_in(), &body.refresh_token) {
+    let (user, session) = match (Me::of(&scope), &body.refresh_token) {
         (Ok(me), _) => (me.id, me.session),
         (Err(_), Some(token)) => app.auth.owner(tenant.id, &RefreshSecret::given(token)).await?,
         (Err(error), None) => return Err(error),
@@ -315,11 +315,12 @@ async fn logout(
 }
 
 /// The signed-in user.
-#[utoipa::path(get, path = "/auth/me", operation_id = "get_me", tag = "auth", security(("bearer" = [])), responses(
+#[utoipa::path(get, path = "/auth/me", operation_id = "get_me", tag = "auth",
+    security(("bearer" = []), ("apiKey" = [])), responses(
     (status = 200, description = "The user, with all roles as of now", body = Envelope<UserOut>),
     (status = 401, description = "Not signed in", body = ErrorBody),
 ))]
-async fn get_me(me: Me) -> Answer<UserOut> {
+async fn get_me(me: Principal) -> Answer<UserOut> {
     Ok(Reply::ok(UserOut::from(&*me.0)))
 }
 
@@ -397,6 +398,7 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Device {
             ip: scope.client_ip().to_string(),
             user_agent: user_agent.map(|text| text.chars().take(500).collect()),
             request_id: Some(scope.request_id().to_owned()),
+            api_key: scope.user().and_then(|user| user.as_machine()).map(|machine| machine.key),
         })
     }
 }

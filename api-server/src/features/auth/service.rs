@@ -45,6 +45,8 @@ pub struct Device {
     pub user_agent: Option<String>,
     /// Leads from the audit to the log.
     pub request_id: Option<String>,
+    /// The key, where a program acts for the user.
+    pub api_key: Option<Uuid>,
 }
 
 /// Somebody who is signed in now, with what they need to stay so.

@@ -22,7 +22,7 @@ use crate::{
     app::App,
     error::{ApiError, Detail},
     extract::{
-        Can, Json, Me, Page, PageQuery, Path, Permission, Query, Tenant, UserId, Violations,
+        Can, Json, Page, PageQuery, Path, Permission, Principal, Query, Tenant, UserId, Violations,
         permissions::{CancelPayments, InitiatePayments, PayPayments},
     },
     reply::{Answer, Envelope, ErrorBody, Reply},
@@ -147,7 +147,7 @@ fn show(payment: &Payment) -> Result<Box<RawValue>, serde_json::Error> {
 )]
 async fn create_payment(
     State(app): State<App>,
-    Me(user): Me,
+    Principal(user): Principal,
     Tenant(tenant): Tenant,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<NewPayment>,
@@ -254,7 +254,7 @@ impl TryFrom<PaymentFilter> for Filter {
     get,
     path = "/payments",
     tag = "payments",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
     params(PageQuery, PaymentFilter),
     responses(
         (status = 200, body = Envelope<Vec<PaymentOut>>),
@@ -264,11 +264,12 @@ impl TryFrom<PaymentFilter> for Filter {
 )]
 async fn list_payments(
     State(app): State<App>,
-    Me(user): Me,
+    Principal(user): Principal,
     Tenant(tenant): Tenant,
     page: Page,
     Query(filter): Query<PaymentFilter>,
 ) -> Answer<Vec<Box<RawValue>>> {
+    user.own(PayPayments::RESOURCE)?;
     let (payments, pagination) = app.payments.list(&tenant, &user, filter.try_into()?, &page).await?;
     let shown = payments.iter().map(show).collect::<Result<_, _>>().map_err(PaymentsError::from)?;
     Ok(Reply::ok(shown).with_pagination(pagination))
@@ -279,7 +280,7 @@ async fn list_payments(
     get,
     path = "/payments/{id}",
     tag = "payments",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("apiKey" = [])),
     params(("id" = Uuid, Path, description = "The payment")),
     responses(
         (status = 200, body = Envelope<PaymentOut>),
@@ -289,10 +290,11 @@ async fn list_payments(
 )]
 async fn get_payment(
     State(app): State<App>,
-    Me(user): Me,
+    Principal(user): Principal,
     Tenant(tenant): Tenant,
     Path(id): Path<Uuid>,
 ) -> Answer<Box<RawValue>> {
+    user.own(PayPayments::RESOURCE)?;
     let payment = app.payments.get(&tenant, &user, id).await?;
     Ok(Reply::ok(show(&payment).map_err(PaymentsError::from)?))
 }

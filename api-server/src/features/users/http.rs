@@ -13,8 +13,8 @@ use crate::{
     app::App,
     error::{ApiError, Detail},
     extract::{
-        Can, CurrentUser, Json, Me, Page, PageQuery, Path, Permission, Query, Tenant, User, UserId, Valid, Validate,
-        Violations,
+        Can, CurrentUser, Json, Page, PageQuery, Path, Permission, Principal, Query, Tenant, User, UserId, Valid,
+        Validate, Violations,
         permissions::{DeleteUsers, ReadUsers, UpdateUsers},
     },
     features::auth::Device,
@@ -192,26 +192,26 @@ pub async fn list(
 
 /// One user: oneself, or anybody for who may read users.
 #[utoipa::path(get, path = "/users/{id}", operation_id = "get_user", tag = "users",
-    params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = [])), responses(
+    params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = []), ("apiKey" = [])), responses(
     (status = 200, description = "The user", body = Envelope<UserOut>),
     (status = 403, description = "Somebody else, and the role does not allow it", body = ErrorBody),
     (status = 404, description = "No such user in this tenant", body = ErrorBody),
 ))]
-async fn get_user(me: Me, State(app): State<App>, tenant: Tenant, Path(id): Path<UserId>) -> Answer<UserOut> {
+async fn get_user(me: Principal, State(app): State<App>, tenant: Tenant, Path(id): Path<UserId>) -> Answer<UserOut> {
     oneself_or::<ReadUsers>(&me, id)?;
     Ok(Reply::ok(UserOut::from(&app.users.find(tenant.id, id).await?)))
 }
 
 /// Change a user's name: one's own, or anybody's for who may update users.
 #[utoipa::path(put, path = "/users/{id}", operation_id = "update_user", tag = "users", request_body = ProfileChange,
-    params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = [])), responses(
+    params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = []), ("apiKey" = [])), responses(
     (status = 200, description = "The user as changed", body = Envelope<UserOut>),
     (status = 400, description = "A field breaks its rule", body = ErrorBody),
     (status = 403, description = "Somebody else, and the role does not allow it", body = ErrorBody),
     (status = 404, description = "No such user in this tenant", body = ErrorBody),
 ))]
 async fn update_user(
-    me: Me,
+    me: Principal,
     State(app): State<App>,
     tenant: Tenant,
     device: Device,
@@ -228,13 +228,13 @@ async fn update_user(
 ///
 /// Personal data goes at once; what refers to the account (payments, audit) stays under its id.
 #[utoipa::path(delete, path = "/users/{id}", operation_id = "delete_user", tag = "users",
-    params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = [])), responses(
+    params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = []), ("apiKey" = [])), responses(
     (status = 200, description = "The account is gone and its sessions have ended", body = Envelope<DeletedOut>),
     (status = 403, description = "Somebody else, and the role does not allow it", body = ErrorBody),
     (status = 404, description = "No such user in this tenant", body = ErrorBody),
 ))]
 async fn delete_user(
-    me: Me,
+    me: Principal,
     State(app): State<App>,
     tenant: Tenant,
     device: Device,
@@ -253,7 +253,7 @@ pub struct DeletedOut {
 
 /// Everyone may look after themselves; for others it takes a permission.
 fn oneself_or<P: Permission>(me: &CurrentUser, id: UserId) -> Result<(), ApiError> {
-    if me.id == id || me.may(P::RESOURCE, P::VERB) {
+    if me.is_self(id) || me.may(P::RESOURCE, P::VERB) {
         return Ok(());
     }
     Err(ApiError::forbidden("Insufficient permissions"))

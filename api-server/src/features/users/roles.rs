@@ -15,7 +15,7 @@ use crate::{
     app::App,
     error::{ApiError, Detail},
     extract::{
-        Can, Json, Me, Path, Permission, Tenant, UserId,
+        Can, Json, Path, Permission, Principal, Tenant, UserId,
         permissions::{AssignRoles, ReadRoles},
     },
     features::auth::Device,
@@ -145,27 +145,27 @@ impl Assignment {
 }
 
 /// The roles of the tenant: built in, and declared by RoleBindings.
-#[utoipa::path(get, path = "/roles", operation_id = "list_roles", tag = "roles", security(("bearer" = [])), responses(
+#[utoipa::path(get, path = "/roles", operation_id = "list_roles", tag = "roles", security(("bearer" = []), ("apiKey" = [])), responses(
     (status = 200, description = "All roles", body = Envelope<Vec<RoleOut>>),
 ))]
-async fn list_roles(_me: Me, tenant: Tenant) -> Answer<Vec<RoleOut>> {
+async fn list_roles(_me: Principal, tenant: Tenant) -> Answer<Vec<RoleOut>> {
     Ok(Reply::ok(Users::roles(&tenant).into_iter().map(RoleOut::from).collect()))
 }
 
 /// The roles of a user, each with its source: one's own, or anybody's for who may read roles.
 #[utoipa::path(get, path = "/users/{id}/roles", operation_id = "list_user_roles", tag = "roles",
-    params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = [])), responses(
+    params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = []), ("apiKey" = [])), responses(
     (status = 200, description = "The roles", body = Envelope<Vec<HeldRoleOut>>),
     (status = 403, description = "Somebody else, and the role does not allow it", body = ErrorBody),
     (status = 404, description = "No such user in this tenant", body = ErrorBody),
 ))]
 async fn list_user_roles(
-    me: Me,
+    me: Principal,
     State(app): State<App>,
     tenant: Tenant,
     Path(id): Path<UserId>,
 ) -> Answer<Vec<HeldRoleOut>> {
-    if me.id != id && !me.may(ReadRoles::RESOURCE, ReadRoles::VERB) {
+    if !me.is_self(id) && !me.may(ReadRoles::RESOURCE, ReadRoles::VERB) {
         return Err(ApiError::forbidden("Insufficient permissions"));
     }
     Ok(Reply::ok(held(app.users.holder(&tenant.0, id).await?)))

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     extract::{CurrentUser, Page, User, UserId},
     features::{
+        api_keys,
         audit::{self, Entry},
         auth::{Auth, AuthError, Device},
     },
@@ -136,6 +137,7 @@ impl Users {
         target(&mut tx, tenant, by, id, true).await?;
         let sessions = self.auth.sessions_of(&mut tx, id, now).await?;
         repo::anonymise(&mut tx, id, now).await?;
+        api_keys::delete_of_user(&mut tx, id).await?;
         audit::forget(&mut tx, id).await?;
         // Who deletes their own account leaves no trace of where they were in its last entry either.
         let entry = Entry::on_user(id, "DELETE").by(by.id);

@@ -78,6 +78,14 @@ async fn every_cell_of_the_matrix_is_as_the_table_says() {
                 found.compare(row, format!("{role} on their own"), own[at], &answer);
             }
         }
+        let machine = world.machine_of(&world.person("ADMIN").await).await;
+        let expected = match row.nobody {
+            401 if world.takes_keys(row) => row.others[5],
+            401 => 403,
+            public => public,
+        };
+        let answer = world.call(row, "acme.test", Some(&machine), &world.objects_of_another().await).await;
+        found.compare(row, "key of an ADMIN".into(), expected, &answer);
         let stranger = world.person_at("beta", "ADMIN").await;
         let answer = world.call(row, "beta.test", Some(&stranger), &world.objects_of_another().await).await;
         found.compare(row, "ADMIN elsewhere".into(), row.elsewhere, &answer);
@@ -96,6 +104,11 @@ async fn a_credential_that_does_not_count_is_worth_as_much_as_none() {
         people.push((format!("{role} of an ended session"), world.signed_out(role).await));
         people.push((format!("{role} of another tenant"), world.person_at("beta", role).await));
     }
+    let (banned, owner) = (world.person("ADMIN").await, world.person("ADMIN").await);
+    let (of_banned, revoked) = (world.machine_of(&banned).await, world.machine_of(&owner).await);
+    world.ban(&banned).await;
+    world.revoke(&revoked).await;
+    people.extend([("key of a banned ADMIN".to_owned(), of_banned), ("revoked key of an ADMIN".to_owned(), revoked)]);
     let soon_expired: Vec<_> = futures::future::join_all(ROLES.iter().map(|role| world.person(role))).await;
     // Past the leeway for clocks that differ.
     world.app.clock.advance(seconds(900 + 31));
@@ -131,6 +144,7 @@ impl Objects {
     fn fill(&self, path: &str) -> String {
         let id = match path {
             _ if path.contains("/users/") => self.user,
+            _ if path.contains("/api-keys/") => self.api_key,
             _ if path.contains("/sessions/") => self.session,
             _ if path.contains("/payments/") => self.payment,
             _ => uuid::Uuid::now_v7(),

@@ -37,6 +37,7 @@ pub struct Objects {
     pub user: Uuid,
     pub session: Uuid,
     pub payment: Uuid,
+    pub api_key: Uuid,
 }
 
 impl World {
@@ -103,7 +104,7 @@ impl World {
 
     pub async fn banned(&self, role: &str) -> Person {
         let person = self.person(role).await;
-        self.run("UPDATE auth.users SET is_active = false WHERE id = $1", person.objects.user).await;
+        self.ban(&person).await;
         person
     }
 
@@ -115,6 +116,31 @@ impl World {
         )
         .await;
         person
+    }
+
+    /// A program that acts for this person, by a key for everything.
+    pub async fn machine_of(&self, person: &Person) -> Person {
+        let body = json!({ "name": format!("machine{}", self.number()), "scopes": ["*:*"] });
+        let made = self.app.post("/api/v1/api-keys", &body).bearer(&person.token).send().await;
+        let token = made.json["data"]["key"].as_str().unwrap_or_else(|| panic!("{}", made.text)).to_owned();
+        let api_key = made.json["data"]["id"].as_str().unwrap().parse().unwrap();
+        Person { objects: Objects { api_key, ..person.objects }, token }
+    }
+
+    /// Whether the document says that an operation takes keys.
+    pub fn takes_keys(&self, row: &Row) -> bool {
+        let operation =
+            self.operations.iter().find(|(_, _, operation)| operation["operationId"] == row.operation.as_str());
+        let security = operation.and_then(|(_, _, operation)| operation["security"].as_array());
+        security.is_some_and(|all| all.iter().any(|one| one["apiKey"].is_array()))
+    }
+
+    pub async fn revoke(&self, machine: &Person) {
+        self.run("UPDATE auth.api_keys SET revoked_at = now() WHERE id = $1", machine.objects.api_key).await;
+    }
+
+    pub async fn ban(&self, person: &Person) {
+        self.run("UPDATE auth.users SET is_active = false WHERE id = $1", person.objects.user).await;
     }
 
     /// Of somebody who has a further role, so that there is one to take.
@@ -141,14 +167,17 @@ impl World {
 
     /// An account with a session and a payment.
     async fn objects(&self, tenant: &str, role: &str) -> Objects {
-        let objects = Objects { user: Uuid::now_v7(), session: Uuid::now_v7(), payment: Uuid::now_v7() };
+        let objects =
+            Objects { user: Uuid::now_v7(), session: Uuid::now_v7(), payment: Uuid::now_v7(), api_key: Uuid::now_v7() };
         let (tenant, n, now) = (self.app.tenant(tenant).id, self.number(), self.app.clock.now());
         let mut tx = self.app.app.db.begin(tenant).await.unwrap();
         let statement = format!(
             "WITH u AS (INSERT INTO auth.users (tenant_id, id, email, name, role, created_at, updated_at)
                         VALUES ($1, $2, 'p{n}@acme.test', 'Person {n}', $5, $6, $6)),
                   s AS (INSERT INTO auth.sessions (tenant_id, id, user_id, created_at, last_used_at, expires_at)
-                        VALUES ($1, $3, $2, $6, $6, $6 + interval '7 days'))
+                        VALUES ($1, $3, $2, $6, $6, $6 + interval '7 days')),
+                  k AS (INSERT INTO auth.api_keys (tenant_id, id, user_id, name, prefix, digest, scopes, created_at, expires_at)
+                        VALUES ($1, $7, $2, 'key-{n}', 'tnt_', sha256($7::text::bytea), '{{}}', $6, $6 + interval '7 days'))
              INSERT INTO payments.payments (tenant_id, id, user_id, amount, currency, type, status, provider, return_url,
                                             created_at, updated_at)
              VALUES ($1, $4, $2, 1, 'USD', 'payment', 'pending', 'stripe', '', $6, $6)"
@@ -161,6 +190,7 @@ impl World {
             .bind(objects.payment)
             .bind(role)
             .bind(now)
+            .bind(objects.api_key)
             .execute(tx.conn())
             .await
             .unwrap();
