@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::{sync::Notify, time::sleep};
 use tower::ServiceExt;
 
-use crate::world::{DELAY, Guard};
+use crate::{guard::Guard, world::DELAY};
 
 /// One disturbance of one run. Writes and events are counted from nought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -48,11 +48,39 @@ impl Image {
 
     /// One line an object, in order, with what two runs have in common.
     pub fn lines(&self, namespace: &str) -> Vec<String> {
-        let lines = self.0.iter().map(|(plural, object)| format!("{plural} {}", line(object.clone(), namespace)));
-        let mut lines: Vec<_> = lines.collect();
+        let line = |(plural, object): &(&str, Value)| {
+            let name = common(object["metadata"]["name"].as_str().unwrap(), namespace);
+            format!("{plural} {name} {}", line(object.clone(), namespace))
+        };
+        let mut lines: Vec<_> = self.0.iter().map(line).collect();
         lines.sort();
         lines
     }
+}
+
+/// Changes with every write of any object.
+pub async fn revision(router: &Router) -> Value {
+    let list = read(router, "/api/v1/namespaces?limit=1").await.unwrap();
+    list["metadata"]["resourceVersion"].clone()
+}
+
+/// What is missing of the expected lines and what is there instead, each from where the two part.
+pub fn difference(expected: &[String], found: &[String]) -> String {
+    let only = |these: &[String], those: &[String]| -> Vec<String> {
+        these.iter().filter(|line| !those.contains(line)).cloned().collect()
+    };
+    let (missing, surplus) = (only(expected, found), only(found, expected));
+    let name = |line: &str| line.split('{').next().unwrap().to_owned();
+    let shown = |line: &str, others: &[String]| {
+        let of_this_name = others.iter().filter(|other| name(other) == name(line));
+        let same = |other: &String| line.bytes().zip(other.bytes()).take_while(|(one, two)| one == two).count();
+        let from = of_this_name.map(same).max().unwrap_or_default().saturating_sub(40);
+        let part: String = String::from_utf8_lossy(&line.as_bytes()[from..]).chars().take(300).collect();
+        format!("{}… {part}", name(line))
+    };
+    let missing_shown = missing.iter().map(|line| format!("- {}", shown(line, &surplus)));
+    let surplus_shown = surplus.iter().map(|line| format!("+ {}", shown(line, &missing)));
+    missing_shown.chain(surplus_shown).collect::<Vec<_>>().join("\n")
 }
 
 fn line(mut object: Value, namespace: &str) -> String {
@@ -66,8 +94,12 @@ fn line(mut object: Value, namespace: &str) -> String {
         *bytes = serde_json::from_slice(&decoded).unwrap();
     }
     strip(&mut object);
-    let text = object.to_string().replace(namespace, "NS");
     // The document is text inside of this text.
+    common(&object.to_string(), namespace)
+}
+
+fn common(text: &str, namespace: &str) -> String {
+    let text = text.replace(namespace, "NS");
     REPLACED.iter().fold(text, |text, (pattern, with)| pattern.replace_all(&text, *with).into_owned())
 }
 
@@ -85,7 +117,7 @@ static REPLACED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     patterns.map(|(pattern, with)| (Regex::new(pattern).unwrap(), with)).into()
 });
 
-/// Drops what no two runs have in common.
+/// Drops what no two runs have in common, and puts the rest in order.
 fn strip(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -102,6 +134,8 @@ fn strip(value: &mut Value) {
             ] {
                 map.remove(key);
             }
+            // Fields come in the order in which they were first written.
+            map.sort_keys();
             map.values_mut().for_each(strip);
         }
         Value::Array(list) => list.iter_mut().for_each(strip),

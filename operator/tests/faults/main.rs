@@ -4,7 +4,7 @@
 //!
 //! Time is virtual, so a back-off of minutes costs nothing. `TENANTRY_FAULT_RUNS` says how many runs there are (`all` for
 //! every fault at every write and every event); they are spread evenly over all of them, and the number is printed. A
-//! failure names its fault, and `TENANTRY_FAULT=<name>` runs that one alone.
+//! failure names its fault, and `TENANTRY_FAULT=<name>` runs that one alone. Each thread has a control plane of its own.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,47 +15,63 @@
 
 mod counts;
 mod fault;
+mod guard;
 mod image;
 mod node;
 mod script;
 mod world;
 
-use std::{env, time::Instant};
+use std::{
+    env,
+    num::NonZero,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Instant,
+};
 
 use fault::Fault;
+use parking_lot::Mutex;
 use world::World;
 
 /// Without a word from outside: few enough for every push, and spread over every kind of fault.
-const RUNS: usize = 60;
+const RUNS: usize = 20;
 /// A control plane is made anew after this many runs, so that it stays small.
 const RUNS_A_WORLD: usize = 20;
 
 #[test]
-#[ignore = "minutes of a core: cargo test -p operator --test faults -- --ignored --nocapture"]
 fn a_disturbed_run_ends_as_an_undisturbed_one() {
-    let reference = World::run(&mut World::new(), 0, None);
+    let reference = World::new().run(0, None);
     reference.assert_safe("the undisturbed run");
     assert!(reference.writes > 30, "the script makes the operator write {} times only", reference.writes);
     let faults = chosen(&Fault::all(reference.writes, reference.events));
-    let (began, mut world, mut failures) = (Instant::now(), World::new(), Vec::new());
-    for (number, fault) in faults.iter().enumerate() {
-        if number % RUNS_A_WORLD == RUNS_A_WORLD - 1 {
-            world = World::new();
+    let (began, next, failures) = (Instant::now(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let (mut world, mut runs) = (World::new(), 0);
+                while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    runs += 1;
+                    if runs % RUNS_A_WORLD == 0 {
+                        world = World::new();
+                    }
+                    let disturbed = world.run(runs, Some((*fault, &reference.states)));
+                    if let Some(difference) = disturbed.difference() {
+                        println!("{fault}: {difference}");
+                        failures.lock().push(format!("{fault}: {difference}"));
+                    }
+                }
+            });
         }
-        println!("{}/{}: {fault}", number + 1, faults.len());
-        let disturbed = World::run(&mut world, number + 1, Some((*fault, &reference.states)));
-        if let Some(difference) = disturbed.difference() {
-            failures.push(format!("{fault}: {difference}"));
-        }
-    }
+    });
+    let (failures, runs) = (failures.into_inner(), faults.len());
     println!(
-        "{} disturbed runs of {} writes and {} events in {:.0?}",
-        faults.len(),
+        "{runs} disturbed runs of {} writes and {} events in {:.0?}",
         reference.writes,
         reference.events,
         began.elapsed()
     );
-    assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), faults.len(), failures.join("\n\n"));
+    assert!(failures.is_empty(), "{} of {runs} failed:\n{}", failures.len(), failures.join("\n\n"));
 }
 
 /// The faults of this run, spread over all there are.

@@ -1,17 +1,21 @@
-//! The rest of a cluster: Jobs that complete, Deployments whose pods become ready, and one replica of the API that serves
-//! every document it is told of.
+//! The rest of a cluster: Jobs that complete, Deployments with pods that are ready at once, and what these serve: every
+//! document there is, as soon as it is told.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::ConfigMap};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{ConfigMap, Pod},
+};
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
 use operator::replicas::{Report, Source};
@@ -19,7 +23,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
-/// What the replica serves: tenants with their revisions, and how often that changed.
+/// What each pod serves: tenants with their revisions, and how often that changed.
 #[derive(Clone)]
 pub struct Replica {
     serves: Arc<Mutex<BTreeMap<String, String>>>,
@@ -52,7 +56,7 @@ pub fn play(client: &Client, namespace: &str, replica: &Replica) -> JoinSet<()> 
     let (jobs, deployments) =
         (Api::<Job>::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
     parts.spawn(complete(jobs));
-    parts.spawn(start(deployments));
+    parts.spawn(start(deployments, Api::namespaced(client.clone(), namespace)));
     parts.spawn(serve(Api::namespaced(client.clone(), namespace), replica.clone()));
     parts
 }
@@ -76,20 +80,56 @@ async fn complete(jobs: Api<Job>) {
     }
 }
 
-async fn start(deployments: Api<Deployment>) {
+async fn start(deployments: Api<Deployment>, pods: Api<Pod>) {
     let mut events = watcher(deployments.clone(), watcher::Config::default()).boxed();
     while let Some(event) = events.next().await {
-        let Ok(Event::Apply(deployment) | Event::InitApply(deployment)) = event else { continue };
-        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
-        if observed != deployment.metadata.generation {
-            let status = json!({
-                "observedGeneration": deployment.metadata.generation, "replicas": replicas,
-                "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas,
-            });
-            let patch = Patch::Merge(json!({"status": status}));
-            let _ = deployments.patch_status(&deployment.name_any(), &PatchParams::default(), &patch).await;
+        match event {
+            Ok(Event::Apply(deployment) | Event::InitApply(deployment)) => {
+                bring_up(&deployments, &pods, &deployment).await
+            }
+            Ok(Event::Delete(deployment)) => stop(&pods, &deployment.name_any(), &BTreeSet::new()).await,
+            _ => {}
         }
+    }
+}
+
+/// The label by which a pod says whose it is.
+const OF: &str = "test/deployment";
+
+/// Brings a Deployment's pods to what it says, all at once.
+async fn bring_up(deployments: &Api<Deployment>, pods: &Api<Pod>, deployment: &Deployment) {
+    let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
+    if observed == deployment.metadata.generation {
+        return;
+    }
+    let (name, spec) = (deployment.name_any(), deployment.spec.as_ref().unwrap());
+    let template = serde_json::to_value(&spec.template).unwrap();
+    let release = template["metadata"]["labels"][contract::names::LABEL_RELEASE].as_str().unwrap();
+    let replicas = spec.replicas.unwrap_or(1);
+    let wanted: BTreeSet<_> = (0..replicas).map(|number| format!("{name}-{release}-{number}")).collect();
+    for pod in &wanted {
+        let mut object = json!({"metadata": template["metadata"], "spec": template["spec"]});
+        object["metadata"]["name"] = pod.as_str().into();
+        object["metadata"]["labels"][OF] = name.as_str().into();
+        // It may be there already.
+        let _ = pods.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await;
+        // Nobody answers at this address: what the pods say is played too.
+        let status = json!({"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]});
+        let _ = pods.patch_status(pod, &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await;
+    }
+    stop(pods, &name, &wanted).await;
+    let status = json!({
+        "observedGeneration": deployment.metadata.generation, "replicas": replicas,
+        "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas,
+    });
+    let _ = deployments.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await;
+}
+
+/// Ends a Deployment's pods but these.
+async fn stop(pods: &Api<Pod>, deployment: &str, keep: &BTreeSet<String>) {
+    let all = pods.list(&ListParams::default().labels(&format!("{OF}={deployment}"))).await.unwrap();
+    for pod in all.iter().map(ResourceExt::name_any).filter(|name| !keep.contains(name)) {
+        let _ = pods.delete(&pod, &DeleteParams::default().grace_period(0)).await;
     }
 }
 

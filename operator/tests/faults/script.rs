@@ -32,6 +32,8 @@ pub const SCRIPT: &[(&str, &[Deed])] = &[
         "a younger tenant asks for a hostname that is taken, and the platform for another image",
         &[Apply(ZETA), Apply(NEWER)],
     ),
+    ("a release is tried beside the one that serves, and takes over", &[Apply(NEWER_BESIDE), Apply(ACME_RENAMED)]),
+    ("the one before comes back", &[Apply(UNDO)]),
     (
         "rights, money and limits go",
         &[Delete("RoleBinding", "vendors"), Delete("PaymentProvider", "stripe"), Delete("RateLimitPolicy", "acme")],
@@ -65,6 +67,28 @@ spec:
   redis: {external: {secretRef: {name: redis}}}
 ";
 
+/// Short enough that a step ends with the old colour scaled down.
+const NEWER_BESIDE: &str = "
+kind: Platform
+metadata: {name: main}
+spec:
+  image: {repository: tenantry-api, tag: '3'}
+  postgres: {external: {secretRef: {name: db}}}
+  redis: {external: {secretRef: {name: redis}}}
+  rollout: {strategy: BlueGreen, autoPromotionSeconds: 2, scaleDownDelaySeconds: 3}
+";
+
+/// A person's command, carried out once.
+const UNDO: &str = "
+kind: Platform
+metadata: {name: main, annotations: {tenantry.dev/rollout: undo}}
+spec:
+  image: {repository: tenantry-api, tag: '3'}
+  postgres: {external: {secretRef: {name: db}}}
+  redis: {external: {secretRef: {name: redis}}}
+  rollout: {strategy: BlueGreen, autoPromotionSeconds: 2, scaleDownDelaySeconds: 3}
+";
+
 const ACME: &str = "
 kind: Tenant
 metadata: {name: acme}
@@ -75,6 +99,12 @@ const ACME_MOVED: &str = "
 kind: Tenant
 metadata: {name: acme}
 spec: {hostnames: [acme.example, shop.acme.example], displayName: Acme}
+";
+
+const ACME_RENAMED: &str = "
+kind: Tenant
+metadata: {name: acme}
+spec: {hostnames: [acme.example, shop.acme.example], displayName: Acme Shops}
 ";
 
 const BETA: &str = "

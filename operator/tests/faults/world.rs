@@ -5,17 +5,10 @@ use std::{sync::Arc, time::Duration};
 use apiserver::{Handle, Options, Server};
 use axum::{Router, body::Body};
 use clap::Parser;
-use contract::codec;
 use http::{Method, Request, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams, PostParams},
-};
 use operator::{Parts, cli::Cli, clock::Clock, metrics::Metrics, replicas::Replicas};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
     runtime::Runtime,
@@ -25,8 +18,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fault::{Fault, Wire, client, pass, read},
-    image::Image,
+    fault::{Fault, Wire, client, pass},
+    guard::Guard,
+    image::{self, Image},
     node::{self, Replica},
     script::{Deed, SCRIPT},
 };
@@ -34,7 +28,7 @@ use crate::{
 /// How late a late event is: later than anything that follows from the others.
 pub const DELAY: Duration = Duration::from_secs(3);
 /// A state that lasts this long is the end of a step.
-const QUIET: Duration = Duration::from_secs(6);
+const QUIET: Duration = Duration::from_secs(8);
 /// Longer than every back-off: what has not come by then does not come.
 const PATIENCE: Duration = Duration::from_mins(15);
 const LOOK: Duration = Duration::from_millis(500);
@@ -116,7 +110,6 @@ impl<'a> Run<'a> {
         let people = client(router.clone(), |router, request| async move { pass(&router, request).await });
         let replica = Replica::new();
         let node = node::play(&people, &namespace, &replica);
-        replica_pod(&people, &namespace).await;
         let wire = Wire::new(router.clone(), fault.map(|(fault, _)| fault), Guard::new(&namespace));
         let operator = Operator::start(&wire, &namespace, &replica);
         let expected = fault.map(|(_, expected)| expected);
@@ -200,7 +193,7 @@ impl<'a> Run<'a> {
     /// An operator that dies meanwhile is started anew.
     async fn settles(&mut self, step: usize) -> Result<Vec<String>, String> {
         let began = Instant::now();
-        let (mut seen, mut state, mut since) = (None, Vec::new(), began);
+        let (mut seen, mut image, mut state, mut since) = (None, None, Vec::new(), began);
         loop {
             tokio::select! {
                 () = self.wire.dies.notified() => {
@@ -210,27 +203,25 @@ impl<'a> Run<'a> {
                 () = sleep(LOOK) => {}
             }
             self.operator.assert_alive();
-            let now = Image::take(&self.router, &self.namespace).await;
-            if seen.as_ref() != Some(&now) {
-                (state, since) = (now.lines(&self.namespace), Instant::now());
-                seen = Some(now);
+            // Nothing is read again while no object of any kind was written.
+            let revision = image::revision(&self.router).await;
+            if seen.as_ref() != Some(&revision) {
+                let now = Image::take(&self.router, &self.namespace).await;
+                if image.as_ref() != Some(&now) {
+                    (state, since) = (now.lines(&self.namespace), Instant::now());
+                }
+                (seen, image) = (Some(revision), Some(now));
             }
             let expected = self.expected.map(|states| &states[step]);
             let arrived = expected.is_none_or(|expected| *expected == state);
             match expected {
                 _ if arrived && since.elapsed() >= QUIET => return Ok(state),
-                Some(expected) if began.elapsed() >= PATIENCE => return Err(difference(expected, &state)),
+                Some(expected) if began.elapsed() >= PATIENCE => return Err(image::difference(expected, &state)),
                 None if began.elapsed() >= PATIENCE => panic!("the undisturbed run never comes to rest"),
                 _ => {}
             }
         }
     }
-}
-
-fn difference(expected: &[String], found: &[String]) -> String {
-    let missing = expected.iter().filter(|line| !found.contains(line)).map(|line| format!("- {line}"));
-    let surplus = found.iter().filter(|line| !expected.contains(line)).map(|line| format!("+ {line}"));
-    missing.chain(surplus).collect::<Vec<_>>().join("\n")
 }
 
 /// The operator, as one process.
@@ -244,7 +235,7 @@ impl Operator {
             settings: Cli::parse_from(flags).settings,
             client: wire.client(),
             metrics: Metrics::default(),
-            clock: Arc::new(VirtualClock(Instant::now())),
+            clock: Arc::new(VirtualClock),
             replicas: Replicas::new(replica.clone()),
         };
         Self(tokio::spawn(operator::run_with(parts, CancellationToken::new())))
@@ -260,28 +251,14 @@ impl Operator {
     }
 }
 
-/// The hour, as virtual time has it.
+/// The hour, as the control plane has it.
 #[derive(Debug)]
-struct VirtualClock(Instant);
+struct VirtualClock;
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        let start: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
-        start + jiff::SignedDuration::try_from(self.0.elapsed()).unwrap()
+        apiserver::now()
     }
-}
-
-/// A ready pod of the API. Nobody answers at its address: the source of reports is played.
-async fn replica_pod(client: &Client, namespace: &str) {
-    let labels = json!({
-        "app.kubernetes.io/name": "tenantry-api", "app.kubernetes.io/instance": "main", "tenantry.dev/platform": "main",
-    });
-    let container = json!({"name": "api", "image": "api", "ports": [{"name": "management", "containerPort": 9090}]});
-    let pod = json!({"metadata": {"name": "main-api-1", "labels": labels}, "spec": {"containers": [container]}});
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
-    let status = json!({"status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}});
-    pods.patch_status("main-api-1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
 }
 
 async fn send(router: &Router, method: Method, path: &str, object: &Value) {
@@ -293,87 +270,4 @@ async fn send(router: &Router, method: Method, path: &str, object: &Value) {
     let status = answer.status();
     let text = answer.into_body().collect().await.unwrap().to_bytes();
     assert!(status.is_success(), "{path}: {status} {}", String::from_utf8_lossy(&text));
-}
-
-/// Looks over the operator's shoulder at every write: what must not happen on any way.
-pub struct Guard {
-    namespace: String,
-    violations: Mutex<Vec<String>>,
-}
-
-impl Guard {
-    fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), violations: Mutex::default() }
-    }
-
-    fn violations(&self) -> Vec<String> {
-        self.violations.lock().clone()
-    }
-
-    /// What has to be known of the state before a write.
-    pub async fn before(&self, router: &Router, method: &Method, path: &str) -> Option<Value> {
-        if *method == Method::DELETE {
-            self.deleted(path);
-        }
-        Self::tenant_of(path)?;
-        read(router, path).await
-    }
-
-    /// A write took effect.
-    pub async fn after(&self, router: &Router, method: &Method, path: &str, before: Option<Value>) {
-        if path.ends_with("-purge") && *method == Method::PATCH {
-            let tenant = path.rsplit('/').next().unwrap().trim_end_matches("-purge");
-            let tenant = self.tenant(router, tenant).await.unwrap_or_default();
-            if tenant["metadata"]["deletionTimestamp"].is_null() || tenant["spec"]["deletionPolicy"] != "Delete" {
-                self.violated(format!("{path}: the data of a tenant is purged that asked for nothing of the kind"));
-            }
-        }
-        let Some(name) = Self::tenant_of(path).filter(|_| *method != Method::DELETE) else { return };
-        if self.tenant(router, name).await.is_none() {
-            self.violated(format!("{path}: a tenant that is gone is served"));
-        }
-        let granted = |document: &Option<Value>| {
-            let text = document.as_ref().and_then(|document| document["data"]["tenant.json"].as_str());
-            let config = text.and_then(|text| codec::decode(text).ok()).map(|(_, config)| config);
-            let bindings = config.into_iter().flat_map(|config| config.bindings);
-            bindings
-                .flat_map(|binding| {
-                    let name = binding.name;
-                    binding.subjects.into_iter().map(move |subject| (name.clone(), subject.name))
-                })
-                .collect::<Vec<_>>()
-        };
-        let had = granted(&before);
-        for (binding, subject) in granted(&read(router, path).await) {
-            if had.contains(&(binding.clone(), subject.clone())) {
-                continue;
-            }
-            let path = format!("/apis/tenantry.dev/v1alpha1/namespaces/{}/rolebindings/{binding}", self.namespace);
-            let declared = read(router, &path).await.unwrap_or_default();
-            let subjects = declared["spec"]["subjects"].as_array().cloned().unwrap_or_default();
-            if !subjects.iter().any(|declared| declared["name"] == *subject) {
-                self.violated(format!("{path}: {subject} gets a role that no RoleBinding gives"));
-            }
-        }
-    }
-
-    /// The tenant whose document is at this path.
-    fn tenant_of(path: &str) -> Option<&str> {
-        path.rsplit_once("/configmaps/")?.1.strip_suffix("-tenant-config")
-    }
-
-    async fn tenant(&self, router: &Router, name: &str) -> Option<Value> {
-        read(router, &format!("/apis/tenantry.dev/v1alpha1/namespaces/{}/tenants/{name}", self.namespace)).await
-    }
-
-    fn deleted(&self, path: &str) {
-        if ["/secrets/", "/persistentvolumeclaims/", "/tenants/", "/platforms/"].iter().any(|kind| path.contains(kind))
-        {
-            self.violated(format!("{path} is deleted, which holds data or is somebody else's"));
-        }
-    }
-
-    fn violated(&self, what: String) {
-        self.violations.lock().push(what);
-    }
 }

@@ -37,5 +37,6 @@ mod status;
 mod store;
 
 pub use audit::Record;
+pub use clock::now;
 pub use options::Options;
 pub use server::{Handle, Server};
