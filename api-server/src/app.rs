@@ -9,6 +9,7 @@ use crate::{
     features::{
         api_keys::ApiKeys,
         auth::Auth,
+        factors::Factors,
         health::Health,
         payments::{Payments, Transport},
         users::Users,
@@ -36,6 +37,7 @@ pub struct Parts {
     pub limiter: RateLimiter,
     pub auth: Auth,
     pub api_keys: ApiKeys,
+    pub factors: Factors,
     pub users: Users,
     pub payments: Payments,
     pub started_at: Timestamp,
@@ -57,11 +59,12 @@ impl App {
     pub fn new(foundation: Foundation) -> Self {
         let Foundation { http, clock, db, redis, sealing_key, metrics, transport } = foundation;
         let started_at = clock.now();
-        let tenants = Tenants::new(sealing_key, clock.clone(), Arc::clone(&metrics), db.own());
+        let tenants = Tenants::new(sealing_key.clone(), clock.clone(), Arc::clone(&metrics), db.own());
         let health = Health::new(db.clone(), redis.clone(), clock.clone(), metrics.dependencies.clone());
         let limiter = RateLimiter::new(redis.clone(), clock.clone(), metrics.limits.clone());
         let auth = Auth::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics), &http);
         let api_keys = ApiKeys::new(db.clone(), clock.clone());
+        let factors = Factors::new(db.clone(), clock.clone(), sealing_key, auth.clone());
         let users = Users::new(db.clone(), clock.clone(), auth.clone());
         let payments = Payments::new(db.clone(), clock.clone(), transport, metrics.payments.clone());
         Self(Arc::new(Parts {
@@ -75,6 +78,7 @@ impl App {
             limiter,
             auth,
             api_keys,
+            factors,
             users,
             payments,
             started_at,

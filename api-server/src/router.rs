@@ -15,6 +15,7 @@ pub use contract::limits::{API_ALIAS as ALIAS, API_PREFIX as PREFIX};
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(features::auth::router())
+        .merge(features::factors::router())
         .merge(features::users::router())
         .merge(features::api_keys::router())
         .merge(features::audit::router())
@@ -24,7 +25,10 @@ fn api() -> OpenApiRouter<App> {
 
 /// What is found at the root of a tenant's host.
 fn at_root() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(features::auth::well_known()).merge(features::health::at_root())
+    OpenApiRouter::new()
+        .merge(features::auth::well_known())
+        .merge(features::factors::well_known())
+        .merge(features::health::at_root())
 }
 
 /// What every host has, tenant or not.

@@ -33,7 +33,13 @@ impl Deref for Principal {
 impl Me {
     /// The person who asks, where no handler's parameter can say so.
     pub fn of(scope: &Scope) -> Result<Self, ApiError> {
-        let user = scope.signed_in()?;
+        scope.signed_in()?;
+        Self::even_limited(scope)
+    }
+
+    /// The same, also where the session may only set up a second factor.
+    pub fn even_limited(scope: &Scope) -> Result<Self, ApiError> {
+        let user = scope.recognized()?;
         if user.as_machine().is_some() {
             let message = "An API key cannot do this: sign in as a person";
             return Err(ApiError::new(StatusCode::FORBIDDEN, "PERSON_REQUIRED", message));

@@ -105,6 +105,8 @@ pub struct Machine {
 pub struct CurrentUser {
     /// Of a machine: nil. A handler that wants a session names [`Me`], which no machine is.
     pub session: SessionId,
+    /// The session may only set up a second factor. `Me` and `Can` do not let it pass.
+    pub limited: bool,
     user: Arc<User>,
     tenant: Arc<TenantSnapshot>,
     /// Positions of the bindings that count and name the user.
@@ -132,7 +134,7 @@ impl CurrentUser {
         tenant: Arc<TenantSnapshot>,
         now: Timestamp,
     ) -> Self {
-        let mut current = Self { session, user, tenant, bindings: vec![], machine, of_key: vec![] };
+        let mut current = Self { session, limited: false, user, tenant, bindings: vec![], machine, of_key: vec![] };
         let counts = |at: &usize| current.tenant.counts(*at, now);
         (current.bindings, current.of_key) =
             (current.named().filter(counts).collect(), current.named_key().filter(counts).collect());

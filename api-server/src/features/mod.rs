@@ -4,6 +4,7 @@
 pub mod api_keys;
 pub mod audit;
 pub mod auth;
+pub mod factors;
 pub mod health;
 pub mod payments;
 pub mod users;

@@ -48,11 +48,22 @@ impl Scope {
 
     /// The signed-in user, if there is one.
     pub fn user(&self) -> Option<&Arc<CurrentUser>> {
-        self.0.user.get()?.as_ref().ok()
+        self.0.user.get()?.as_ref().ok().filter(|user| !user.limited)
     }
 
     /// The signed-in user, or why there is none.
     pub fn signed_in(&self) -> Result<&Arc<CurrentUser>, ApiError> {
+        let user = self.recognized()?;
+        if user.limited {
+            let message =
+                "This tenant demands a second factor: set one up with POST /auth/2fa/setup or /auth/passkeys/options";
+            return Err(ApiError::forbidden(message).with_code("MFA_ENROLMENT_REQUIRED"));
+        }
+        Ok(user)
+    }
+
+    /// The signed-in user, or somebody whose session may only set up a second factor.
+    pub fn recognized(&self) -> Result<&Arc<CurrentUser>, ApiError> {
         match self.0.user.get() {
             Some(user) => user.as_ref().map_err(Clone::clone),
             None => Err(ApiError::unauthenticated()),

@@ -38,6 +38,7 @@ use crate::{app::App, reply, router};
     components(schemas(reply::ErrorBody)),
     tags(
         (name = "auth", description = "Prove who you are"),
+        (name = "factors", description = "Second factors and passkeys"),
         (name = "users", description = "Who exists in a tenant"),
         (name = "roles", description = "Who may do what"),
         (name = "api-keys", description = "Let machines act for you"),

@@ -28,6 +28,21 @@ const VERSION: &str = "v1";
 #[serde(transparent)]
 pub struct Sealed(String);
 
+impl Sealed {
+    /// The text, for where it is kept.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// From where it was kept. Whether it is one shows when it is opened.
+impl From<String> for Sealed {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// Why a credential could not be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {

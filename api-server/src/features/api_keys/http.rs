@@ -17,7 +17,7 @@ use crate::{
         Can, Json, Me, Page, PageQuery, Path, Permission as _, Tenant, UserId, Valid, Validate, Violations,
         permissions::{CreateApiKeys, ReadApiKeys, RevokeApiKeys},
     },
-    features::auth::Device,
+    features::auth::{Device, StepUp},
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 
@@ -130,11 +130,11 @@ async fn list_api_keys(me: Me, State(app): State<App>, tenant: Tenant, page: Pag
     security(("bearer" = ["api-keys:create"])), responses(
     (status = 201, description = "The key: it is told this once", body = Envelope<NewApiKeyOut>),
     (status = 400, description = "A field breaks its rule", body = ErrorBody),
-    (status = 403, description = "The role does not allow it, a scope reaches further than one's own, or a key asks", body = ErrorBody),
+    (status = 403, description = "The role does not allow it, a scope reaches further than one's own, or a key asks; or the last proof of who one is is too long ago: `STEP_UP_REQUIRED`", body = ErrorBody),
     (status = 409, description = "Another key has this name, or one has as many keys as anyone may have", body = ErrorBody),
 ))]
 async fn create_api_key(
-    _person: Me,
+    _person: StepUp,
     me: Can<CreateApiKeys>,
     State(app): State<App>,
     tenant: Tenant,

@@ -9,16 +9,21 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    enter::Entered,
     hashing::HashError,
     model::{self, AuthError, LogoutScope, NewUser},
     service::{Device, Registered, SignedIn},
+    step_up::{Asked, FactorStepUp, RECENT},
     tokens::{RefreshSecret, TokenError},
 };
 use crate::{
     app::App,
     error::{ApiError, Detail},
     extract::{Json, Me, Path, Principal, Query, SessionId, Tenant, User, Valid, Validate, Violations},
-    features::users::{self, FullName, UserOut, email_rules, name_rules},
+    features::{
+        factors::Held,
+        users::{self, FullName, UserOut, email_rules, name_rules},
+    },
     middleware::{Scope, bearer},
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
@@ -115,10 +120,14 @@ pub struct LogoutQuery {
 }
 
 /// Who signed in, and with what they stay so.
-#[derive(Serialize, ToSchema)]
+///
+/// Where a second factor is asked for there are no tokens, but `mfaRequired` and `mfaToken`.
+#[derive(Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionOut {
-    pub user: UserOut,
+    /// Absent while a second factor is to be shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserOut>,
     /// For the header `Authorization: Bearer …`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_token: Option<String>,
@@ -138,33 +147,63 @@ pub struct SessionOut {
     /// True, and no tokens, when the tenant wants the address verified first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification_required: Option<bool>,
+    /// True where the account has a second factor: show it with `POST /auth/2fa/verify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mfa_required: Option<bool>,
+    /// Names the sign-in that waits for its second factor; good once, for `expiresIn` seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mfa_token: Option<String>,
+    /// What the account can show: `totp`, `passkey`, `recoveryCode`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["totp", "recoveryCode"]))]
+    pub methods: Option<Vec<&'static str>>,
+    /// True where the tenant demands a second factor and the account has none: the access token is good for setting one
+    /// up, and for nothing else. There is no refresh token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mfa_enrolment_required: Option<bool>,
+}
+
+impl From<Entered> for SessionOut {
+    fn from(entered: Entered) -> Self {
+        match entered {
+            Entered::SignedIn(signed_in) => Self::from(*signed_in),
+            Entered::SecondFactor(pending) => Self {
+                mfa_required: Some(true),
+                mfa_token: Some(pending.token.expose().to_owned()),
+                methods: Some(pending.held.methods()),
+                expires_in: Some(pending.expires_in),
+                ..Self::default()
+            },
+            Entered::Enrolment(limited) => Self {
+                user: Some(UserOut::from(&limited.user)),
+                token: Some(limited.access_token.clone()),
+                access_token: Some(limited.access_token),
+                token_type: Some("Bearer"),
+                expires_in: Some(limited.expires_in),
+                mfa_enrolment_required: Some(true),
+                ..Self::default()
+            },
+        }
+    }
 }
 
 impl From<SignedIn> for SessionOut {
     fn from(signed_in: SignedIn) -> Self {
         Self {
-            user: UserOut::from(&signed_in.user),
+            user: Some(UserOut::from(&signed_in.user)),
             token: Some(signed_in.access_token.clone()),
             access_token: Some(signed_in.access_token),
             refresh_token: Some(signed_in.refresh_token.expose().to_owned()),
             token_type: Some("Bearer"),
             expires_in: Some(signed_in.expires_in),
-            verification_required: None,
+            ..Self::default()
         }
     }
 }
 
 impl From<User> for SessionOut {
     fn from(unverified: User) -> Self {
-        Self {
-            user: UserOut::from(&unverified),
-            access_token: None,
-            refresh_token: None,
-            token: None,
-            token_type: None,
-            expires_in: None,
-            verification_required: Some(true),
-        }
+        Self { user: Some(UserOut::from(&unverified)), verification_required: Some(true), ..Self::default() }
     }
 }
 
@@ -245,7 +284,7 @@ async fn register(
         .register(&tenant.0, NewUser { email, password: Secret::new(body.password), name }, &device)
         .await?
     {
-        Registered::SignedIn(signed_in) => SessionOut::from(*signed_in),
+        Registered::Entered(entered) => SessionOut::from(entered),
         Registered::Unverified(user) => SessionOut::from(*user),
     };
     Ok(Reply::created(session).with_message("Registered"))
@@ -253,7 +292,7 @@ async fn register(
 
 /// Sign in with address and password.
 #[utoipa::path(post, path = "/auth/login", operation_id = "login", tag = "auth", request_body = Credentials, responses(
-    (status = 200, description = "Signed in", body = Envelope<SessionOut>),
+    (status = 200, description = "Signed in; or the second factor is to be shown (`mfaRequired`), or set up (`mfaEnrolmentRequired`)", body = Envelope<SessionOut>),
     (status = 400, description = "A field is missing", body = ErrorBody),
     (status = 401, description = "Wrong address or password; which of them is not said", body = ErrorBody),
     (status = 403, description = "The address is to be verified first", body = ErrorBody),
@@ -266,8 +305,13 @@ async fn login(
     device: Device,
     Valid(Json(body)): Valid<Json<Credentials>>,
 ) -> Answer<SessionOut> {
-    let signed_in = app.auth.login(&tenant.0, &body.email, Secret::new(body.password), &device).await?;
-    Ok(Reply::ok(signed_in.into()).with_message("Signed in"))
+    let entered = app.auth.login(&tenant.0, &body.email, Secret::new(body.password), &device).await?;
+    let message = match &entered {
+        Entered::SignedIn(_) => "Signed in",
+        Entered::SecondFactor(_) => "Show your second factor",
+        Entered::Enrolment(_) => "Set up a second factor",
+    };
+    Ok(Reply::ok(entered.into()).with_message(message))
 }
 
 /// Exchange a refresh token for a new pair.
@@ -294,6 +338,7 @@ async fn refresh(
     request_body(content = Option<LogoutRequest>), security(("bearer" = [])), responses(
     (status = 200, description = "Ended, on every replica", body = Envelope<LogoutOut>),
     (status = 401, description = "Neither an access token nor a refresh token of a session", body = ErrorBody),
+    (status = 403, description = "More than this session, and the last proof of who one is too long ago: `STEP_UP_REQUIRED`", body = ErrorBody),
 ))]
 async fn logout(
     State(app): State<App>,
@@ -304,12 +349,15 @@ async fn logout(
     body: Option<Json<LogoutRequest>>,
 ) -> Answer<LogoutOut> {
     let body = body.map(|Json(body)| body).unwrap_or_default();
-    let (user, session) = match (Me::of(&scope), &body.refresh_token) {
+    let (user, session) = match (Me::even_limited(&scope), &body.refresh_token) {
         (Ok(me), _) => (me.id, me.session),
         (Err(_), Some(token)) => app.auth.owner(tenant.id, &RefreshSecret::given(token)).await?,
         (Err(error), None) => return Err(error),
     };
     let which = body.scope.or(query.scope).unwrap_or_default();
+    if which != LogoutScope::Local {
+        app.auth.step_up(&tenant, user, session, Asked::Recent).await?;
+    }
     let sessions_ended = app.auth.logout(tenant.id, user, session, which, &device).await?;
     Ok(Reply::ok(LogoutOut { sessions_ended }).with_message("Signed out"))
 }
@@ -329,10 +377,11 @@ async fn get_me(me: Principal) -> Answer<UserOut> {
     security(("bearer" = [])), responses(
     (status = 200, description = "Changed; this session goes on", body = Envelope<LogoutOut>),
     (status = 400, description = "The current password is wrong, or the new one breaks the tenant's policy", body = ErrorBody),
+    (status = 403, description = "The account has a second factor, which was not shown lately: `STEP_UP_REQUIRED`", body = ErrorBody),
     (status = 503, description = "Too many are signing in: come again after `Retry-After`", body = ErrorBody),
 ))]
 async fn change_password(
-    me: Me,
+    me: FactorStepUp,
     State(app): State<App>,
     tenant: Tenant,
     device: Device,
@@ -413,6 +462,10 @@ impl From<AuthError> for ApiError {
                 Self::validation(vec![Detail::new("currentPassword", "WRONG", "it is not the current password")])
             }
             AuthError::Password(faults) => Self::validation(faults),
+            AuthError::FactorRequired => {
+                unauthorized("MFA_REQUIRED", "This tenant demands a second factor by now: sign in again")
+            }
+            AuthError::StepUpRequired(held) => step_up_required(held),
             AuthError::InvalidCredentials => unauthorized("INVALID_CREDENTIALS", "Invalid credentials"),
             AuthError::Throttled(seconds) => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -437,5 +490,23 @@ impl From<AuthError> for ApiError {
             AuthError::Sign(error) => Self::internal(error),
             AuthError::Database(error) => error.into(),
         }
+    }
+}
+
+/// Says what would do, in the body and as RFC 9470 wants it. Not a 401: a client would fetch a new access token, in vain.
+fn step_up_required(held: Held) -> ApiError {
+    let methods = if held.any() { held.methods() } else { vec!["password"] };
+    let ways = methods.iter().map(|way| Detail::new(*way, "ACCEPTED", "show it with POST /auth/step-up"));
+    let level = if held.any() { "aal2" } else { "aal1" };
+    let challenge = format!(
+        "Bearer error=\"insufficient_user_authentication\", acr_values=\"{level}\", max_age=\"{}\"",
+        RECENT.as_secs()
+    );
+    let error = ApiError::forbidden("Prove again who you are with POST /auth/step-up, then repeat the request")
+        .with_code("STEP_UP_REQUIRED")
+        .with_details(ways.collect());
+    match HeaderValue::from_str(&challenge) {
+        Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
+        Err(_) => error,
     }
 }

@@ -4,19 +4,26 @@
 //!   request, so that a logout is felt at once.
 //! - A refresh token is good once; presented again it ends its family, but for the grace that a lost answer deserves.
 //! - An unknown address and a wrong password are told apart neither by words nor by time.
+//! - Whoever says who they are comes in through [`Auth::enter`], where the tenant's policy may ask for a second factor.
 //! - Passwords are tried a few times freely and then ever more slowly, per account and per address, across replicas.
 
+mod enter;
 mod hashing;
 mod http;
 mod model;
+mod proof;
 mod repo;
 mod service;
 mod sessions;
+mod step_up;
 #[cfg(test)]
 mod tests;
 mod throttle;
 mod tokens;
 
-pub use http::{router, well_known};
+pub use enter::{Entered, Limited, Pending};
+pub use http::{SessionOut, router, well_known};
 pub use model::{AuthError, DEFAULT_ROLE};
-pub use service::{Auth, Device};
+pub use proof::{Method, Proof};
+pub use service::{Auth, Device, SignedIn};
+pub use step_up::{Asked, FactorStepUp, MayEnrol, RECENT, Standing, StepUp};

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     error::Detail,
     extract::SessionId,
-    features::users::{FullName, UsersError},
+    features::{
+        factors::Held,
+        users::{FullName, UsersError},
+    },
 };
 
 /// Who registers without anyone having said what they are.
@@ -128,6 +131,10 @@ pub enum AuthError {
     NoSuchSession,
     #[error("the current password is wrong")]
     WrongPassword,
+    #[error("the tenant demands a second factor, which this session was opened without")]
+    FactorRequired,
+    #[error("the route asks for a proof that is more recent, or surer")]
+    StepUpRequired(Held),
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]

@@ -5,35 +5,52 @@ use jiff_sqlx::ToSqlx;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::model::{RefreshToken, Session};
+use super::{
+    model::{RefreshToken, Session},
+    proof::Proof,
+    step_up::Standing,
+};
 use crate::{
     extract::{SessionId, User, UserId},
     features::users::repo::UserRow,
     infra::TenantTx,
 };
 
+/// A session that is to be opened.
+pub struct NewSession<'a> {
+    pub user: UserId,
+    pub proof: &'a Proof,
+    /// For setting up a second factor, only.
+    pub limited: bool,
+    pub expires_at: Timestamp,
+}
+
 pub async fn insert_session(
     tx: &mut TenantTx,
-    user: UserId,
+    new: &NewSession<'_>,
     device: &super::Device,
     now: Timestamp,
-    expires_at: Timestamp,
-) -> Result<SessionId, sqlx::Error> {
+) -> Result<(SessionId, Standing), sqlx::Error> {
     let (tenant, id) = (tx.tenant().as_uuid(), Uuid::now_v7());
+    let factor_at = new.proof.is_strong().then_some(now);
     query!(
-        "INSERT INTO auth.sessions (tenant_id, id, user_id, user_agent, ip, created_at, last_used_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
+        "INSERT INTO auth.sessions (tenant_id, id, user_id, user_agent, ip, created_at, last_used_at, expires_at, amr,
+                                    authenticated_at, factor_at, is_limited)
+         VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $6, $9, $10)",
         tenant,
         id,
-        user.0,
+        new.user.0,
         device.user_agent,
         device.ip,
         now.to_sqlx(),
-        expires_at.to_sqlx()
+        new.expires_at.to_sqlx(),
+        &new.proof.names(),
+        factor_at.map(ToSqlx::to_sqlx) as Option<jiff_sqlx::Timestamp>,
+        new.limited
     )
     .execute(tx.conn())
     .await?;
-    Ok(SessionId(id))
+    Ok((SessionId(id), Standing { proof: new.proof.clone(), authenticated_at: now, factor_at }))
 }
 
 /// Who is signed in by a session that still counts.
@@ -85,12 +102,60 @@ pub async fn live_sessions(tx: &mut TenantTx, user: UserId, now: Timestamp) -> R
     Ok(sessions.collect())
 }
 
-/// Holds a session for this transaction, so that two refreshes of one family come one after the other.
-pub async fn lock_session(tx: &mut TenantTx, session: SessionId) -> Result<(), sqlx::Error> {
+/// How the user of a session proved who they are.
+pub async fn standing(tx: &mut TenantTx, session: SessionId) -> Result<Option<Standing>, sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
-    query!("SELECT id FROM auth.sessions WHERE tenant_id = $1 AND id = $2 FOR UPDATE", tenant, session.0)
-        .fetch_optional(tx.conn())
-        .await?;
+    let row = query_as!(
+        StandingRow,
+        r#"SELECT amr, coalesce(authenticated_at, created_at) AS "authenticated_at!", factor_at FROM auth.sessions
+         WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL"#,
+        tenant,
+        session.0
+    );
+    Ok(row.fetch_optional(tx.conn()).await?.map(Standing::from))
+}
+
+/// The same, and holds the session for this transaction, so that two refreshes of one family come one after the other.
+pub async fn lock_session(tx: &mut TenantTx, session: SessionId) -> Result<Option<Standing>, sqlx::Error> {
+    let tenant = tx.tenant().as_uuid();
+    let row = query_as!(
+        StandingRow,
+        r#"SELECT amr, coalesce(authenticated_at, created_at) AS "authenticated_at!", factor_at FROM auth.sessions
+         WHERE tenant_id = $1 AND id = $2 FOR UPDATE"#,
+        tenant,
+        session.0
+    );
+    Ok(row.fetch_optional(tx.conn()).await?.map(Standing::from))
+}
+
+struct StandingRow {
+    amr: Vec<String>,
+    authenticated_at: jiff_sqlx::Timestamp,
+    factor_at: Option<jiff_sqlx::Timestamp>,
+}
+
+impl From<StandingRow> for Standing {
+    fn from(row: StandingRow) -> Self {
+        Self {
+            proof: Proof::of_names(&row.amr),
+            authenticated_at: row.authenticated_at.to_jiff(),
+            factor_at: row.factor_at.map(jiff_sqlx::Timestamp::to_jiff),
+        }
+    }
+}
+
+pub async fn update_standing(tx: &mut TenantTx, session: SessionId, to: &Standing) -> Result<(), sqlx::Error> {
+    let tenant = tx.tenant().as_uuid();
+    query!(
+        "UPDATE auth.sessions SET amr = $3, authenticated_at = $4, factor_at = $5 WHERE tenant_id = $1 AND id = $2",
+        tenant,
+        session.0,
+        &to.proof.names(),
+        to.authenticated_at.to_sqlx(),
+        to.factor_at.map(ToSqlx::to_sqlx) as Option<jiff_sqlx::Timestamp>
+    )
+    .execute(tx.conn())
+    .await?;
     Ok(())
 }
 

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use contract::{Secret, TenantId};
+use contract::{Secret, TenantId, auth::Mfa};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{
+    enter::Entered,
     hashing::{Hashing, Verdict},
     model::{self, AuthError, LogoutScope, NewUser, Session},
+    proof::{Method, Proof},
     repo,
     sessions::{Sessions, State},
-    throttle::{Throttle, Wait},
+    step_up::Standing,
+    throttle::{Attempt, Throttle, Wait},
     tokens::{self, RefreshSecret, Tokens},
 };
 use crate::{
@@ -30,8 +33,8 @@ use crate::{
 /// The room's handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Auth {
-    db: Db,
-    clock: Clock,
+    pub(super) db: Db,
+    pub(super) clock: Clock,
     tokens: Tokens,
     sessions: Sessions,
     hashing: Hashing,
@@ -59,7 +62,7 @@ pub struct SignedIn {
 
 /// What a registration led to.
 pub enum Registered {
-    SignedIn(Box<SignedIn>),
+    Entered(Entered),
     /// The tenant wants the address verified first.
     Unverified(Box<User>),
 }
@@ -78,7 +81,9 @@ impl Auth {
         let claims = self.tokens.check(tenant, token, now)?;
         match self.sessions.state(tenant.id, claims.sid).await? {
             State::Live(user) if user.id == claims.sub => {
-                Ok(CurrentUser::new(claims.sid, user, Arc::clone(tenant), now))
+                let mut user = CurrentUser::new(claims.sid, user, Arc::clone(tenant), now);
+                user.limited = claims.is_limited();
+                Ok(user)
             }
             _ => Err(AuthError::SessionEnded),
         }
@@ -102,12 +107,8 @@ impl Auth {
             tx.commit().await?;
             return Ok(Registered::Unverified(Box::new(user)));
         }
-        users::repo::update_last_login(&mut tx, user.id, now).await?;
-        let user = User { last_login_at: Some(now), ..user };
-        let signed_in = self.sign_in(&mut tx, tenant, user, device, now).await?;
-        record(&mut tx, "REGISTER", signed_in.user.id, Some(signed_in.user.session), device, now).await?;
-        tx.commit().await?;
-        Ok(Registered::SignedIn(Box::new(signed_in)))
+        let proof = Proof::by(Method::Password);
+        Ok(Registered::Entered(self.enter(tx, tenant, user, proof, "REGISTER", device).await?))
     }
 
     pub async fn login(
@@ -116,7 +117,7 @@ impl Auth {
         email: &str,
         password: Secret,
         device: &Device,
-    ) -> Result<SignedIn, AuthError> {
+    ) -> Result<Entered, AuthError> {
         let attempt =
             self.throttle.begin(tenant.id, email, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
         let mut tx = self.db.begin(tenant.id).await?;
@@ -142,17 +143,11 @@ impl Auth {
             Verdict::RightButOutdated => Some(self.hashing.hash(password, parameters).await?),
             Verdict::Right | Verdict::Wrong => None,
         };
-        let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
         if let Some(hash) = renewed {
             users::repo::update_password_hash(&mut tx, user.id, &hash).await?;
         }
-        users::repo::update_last_login(&mut tx, user.id, now).await?;
-        let user = User { last_login_at: Some(now), ..user };
-        let signed_in = self.sign_in(&mut tx, tenant, user, device, now).await?;
-        record(&mut tx, "LOGIN", signed_in.user.id, Some(signed_in.user.session), device, now).await?;
-        tx.commit().await?;
-        Ok(signed_in)
+        self.enter(tx, tenant, user, Proof::by(Method::Password), "LOGIN", device).await
     }
 
     /// Remembers that a sign-in failed, the same way whether there is such an account or not: the time must not tell.
@@ -191,11 +186,15 @@ impl Auth {
             return Err(AuthError::InvalidRefreshToken);
         }
         // Read again under the lock: whoever came first may have used it.
-        repo::lock_session(&mut tx, session).await?;
+        let standing = repo::lock_session(&mut tx, session).await?.ok_or(AuthError::InvalidRefreshToken)?;
         let token = repo::find_token(&mut tx, &digest).await?.ok_or(AuthError::InvalidRefreshToken)?;
         let user = repo::user_of_session(&mut tx, session, now).await?.ok_or(AuthError::InvalidRefreshToken)?;
         if token.expires_at <= now {
             return Err(AuthError::InvalidRefreshToken);
+        }
+        // Opened before the tenant demanded a second factor: the next sign-in asks for it, or lets it be set up.
+        if tenant.auth.mfa == Mfa::Required && !standing.proof.is_strong() {
+            return Err(AuthError::FactorRequired);
         }
         let successor = match token.used_at {
             None => {
@@ -216,7 +215,7 @@ impl Auth {
                 given.successor(id)
             }
         };
-        let signed_in = issue(tenant, user, session, successor, now)?;
+        let signed_in = issue(tenant, user, session, &standing, successor, now)?;
         tx.commit().await?;
         Ok(signed_in)
     }
@@ -279,16 +278,7 @@ impl Auth {
         new: Secret,
         device: &Device,
     ) -> Result<usize, AuthError> {
-        // Whoever holds a stolen session must not try the password here either.
-        let attempt =
-            self.throttle.begin(tenant.id, &me.email, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
-        let mut tx = self.db.begin(tenant.id).await?;
-        let hash = users::repo::password_hash(&mut tx, me.id).await?;
-        tx.commit().await?;
-        if self.hashing.verify(current, hash, tenant.auth.password.argon2).await? == Verdict::Wrong {
-            return Err(AuthError::WrongPassword);
-        }
-        self.throttle.succeeded(&attempt).await;
+        self.confirm_password(tenant, me, current, device).await?;
         let hash = self.hash_within_policy(tenant, new).await?;
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
@@ -298,6 +288,67 @@ impl Auth {
         tx.commit().await?;
         self.sessions.end(tenant.id, &ended).await;
         Ok(ended.len())
+    }
+
+    /// Whether this is the signed-in user's password, tried as slowly as at the login: whoever holds a stolen session must
+    /// not guess it elsewhere either.
+    pub async fn confirm_password(
+        &self,
+        tenant: &TenantSnapshot,
+        me: &CurrentUser,
+        password: Secret,
+        device: &Device,
+    ) -> Result<(), AuthError> {
+        let attempt =
+            self.throttle.begin(tenant.id, &me.email, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
+        let mut tx = self.db.begin(tenant.id).await?;
+        let hash = users::repo::password_hash(&mut tx, me.id).await?;
+        tx.commit().await?;
+        if self.hashing.verify(password, hash, tenant.auth.password.argon2).await? == Verdict::Wrong {
+            return Err(AuthError::WrongPassword);
+        }
+        self.throttle.succeeded(&attempt).await;
+        Ok(())
+    }
+
+    /// Begins an attempt at an account's second factor. Counted apart from its password: a right password must not
+    /// forget wrong codes, or who has the password could try all of them.
+    pub async fn begin_factor(&self, tenant: TenantId, user: UserId, device: &Device) -> Result<Attempt, AuthError> {
+        let account = format!("factor of {user}");
+        self.throttle.begin(tenant, &account, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))
+    }
+
+    /// The second factor was right.
+    pub async fn factor_succeeded(&self, attempt: &Attempt) {
+        self.throttle.succeeded(attempt).await;
+    }
+
+    /// Remembers that the user of a session proved again who they are.
+    pub async fn renew_standing(
+        &self,
+        tx: &mut TenantTx,
+        session: SessionId,
+        method: Method,
+        now: Timestamp,
+    ) -> Result<Standing, AuthError> {
+        let standing = repo::lock_session(tx, session).await?.ok_or(AuthError::SessionEnded)?;
+        let standing = Standing {
+            proof: standing.proof.and(method),
+            authenticated_at: now,
+            factor_at: if method.is_second() { Some(now) } else { standing.factor_at },
+        };
+        repo::update_standing(tx, session, &standing).await?;
+        Ok(standing)
+    }
+
+    /// An access token that says how the session's user proved who they are by now.
+    pub fn access_token(
+        &self,
+        tenant: &TenantSnapshot,
+        me: &CurrentUser,
+        standing: &Standing,
+    ) -> Result<String, AuthError> {
+        Ok(tokens::sign(tenant, me, standing, self.clock.now())?)
     }
 
     /// Lets an account be tried again at once.
@@ -364,6 +415,19 @@ impl Auth {
         repo::revoke_sessions(tx, user, None, None, reason, now).await.map(drop)
     }
 
+    /// Ends the sessions of a user but for `keep`, within a transaction of another room; give what it returns to
+    /// [`Auth::forget_sessions`] after the commit.
+    pub async fn revoke_others(
+        &self,
+        tx: &mut TenantTx,
+        user: UserId,
+        keep: Option<SessionId>,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Vec<SessionId>, sqlx::Error> {
+        repo::revoke_sessions(tx, user, None, keep, reason, now).await
+    }
+
     /// Makes ended sessions known to every replica, after the commit.
     pub async fn forget_sessions(&self, tenant: TenantId, sessions: &[SessionId]) {
         self.sessions.end(tenant, sessions).await;
@@ -373,42 +437,27 @@ impl Auth {
     pub async fn renew_sessions(&self, tenant: TenantId, sessions: &[SessionId], user: &User) {
         self.sessions.renew(tenant, sessions, user).await;
     }
-
-    /// Opens a session and gives its first pair of tokens.
-    async fn sign_in(
-        &self,
-        tx: &mut TenantTx,
-        tenant: &Arc<TenantSnapshot>,
-        user: User,
-        device: &Device,
-        now: Timestamp,
-    ) -> Result<SignedIn, AuthError> {
-        let expires_at = refresh_expiry(tenant, now);
-        let session = repo::insert_session(tx, user.id, device, now, expires_at).await?;
-        let refresh = RefreshSecret::random();
-        repo::insert_token(tx, Uuid::now_v7(), session, &refresh.digest(), None, now, expires_at).await?;
-        issue(tenant, user, session, refresh, now)
-    }
 }
 
-fn issue(
+pub(super) fn issue(
     tenant: &Arc<TenantSnapshot>,
     user: User,
     session: SessionId,
+    standing: &Standing,
     refresh_token: RefreshSecret,
     now: Timestamp,
 ) -> Result<SignedIn, AuthError> {
     let user = CurrentUser::new(session, Arc::new(user), Arc::clone(tenant), now);
-    let access_token = tokens::sign(tenant, &user, now)?;
+    let access_token = tokens::sign(tenant, &user, standing, now)?;
     let expires_in = tenant.auth.access_token_seconds;
     Ok(SignedIn { user, access_token, refresh_token, expires_in })
 }
 
-fn must_verify(tenant: &TenantSnapshot, user: &User) -> bool {
+pub(super) fn must_verify(tenant: &TenantSnapshot, user: &User) -> bool {
     tenant.auth.email_verification == contract::auth::EmailVerification::Required && !user.email_verified
 }
 
-fn refresh_expiry(tenant: &TenantSnapshot, now: Timestamp) -> Timestamp {
+pub(super) fn refresh_expiry(tenant: &TenantSnapshot, now: Timestamp) -> Timestamp {
     now.saturating_add(SignedDuration::from_secs(i64::from(tenant.auth.refresh_token_seconds)))
         .unwrap_or(Timestamp::MAX)
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha512};
 use uuid::Uuid;
 
+use super::step_up::Standing;
 use crate::{
     extract::{CurrentUser, SessionId, UserId},
     tenancy::TenantSnapshot,
@@ -34,15 +35,34 @@ pub struct Claims {
     pub iat: i64,
     pub nbf: i64,
     pub exp: i64,
-    /// How surely the user was recognized: `aal1`, one factor.
+    /// How surely the user was recognized: `aal1`, by one factor, or `aal2`, by two.
     pub aal: String,
-    /// By what: `pwd`.
+    /// The same, where OpenID Connect looks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    /// By what: `pwd`, `otp`, `recovery`, `hwk`, `swk`, `fed`; `mfa` where two factors were shown.
     pub amr: Vec<String>,
+    /// When the user last proved who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<i64>,
+    /// Absent for a whole session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     #[serde(rename = "userId")]
     pub user_id: UserId,
     pub email: String,
     pub role: RoleName,
     pub roles: Vec<RoleName>,
+}
+
+/// The scope of a session that may only set up a second factor.
+const ENROLMENT: &str = "factors:enrol";
+
+impl Claims {
+    /// Whether the session may do less than its user. Any scope limits: what this version cannot name it must not exceed.
+    pub fn is_limited(&self) -> bool {
+        self.scope.is_some()
+    }
 }
 
 /// Why an access token does not count.
@@ -153,7 +173,12 @@ pub enum SignError {
 }
 
 /// Signs an access token for `user`.
-pub fn sign(tenant: &TenantSnapshot, user: &CurrentUser, now: Timestamp) -> Result<String, SignError> {
+pub fn sign(
+    tenant: &TenantSnapshot,
+    user: &CurrentUser,
+    standing: &Standing,
+    now: Timestamp,
+) -> Result<String, SignError> {
     let (kid, algorithm, key) = tenant.keys.signing().ok_or(SignError::NoKey)?;
     let iat = now.as_second();
     let claims = Claims {
@@ -166,8 +191,11 @@ pub fn sign(tenant: &TenantSnapshot, user: &CurrentUser, now: Timestamp) -> Resu
         iat,
         nbf: iat,
         exp: iat + i64::from(tenant.auth.access_token_seconds),
-        aal: "aal1".into(),
-        amr: vec!["pwd".into()],
+        aal: standing.proof.level().into(),
+        acr: Some(standing.proof.level().into()),
+        amr: standing.proof.amr(),
+        auth_time: Some(standing.authenticated_at.as_second()),
+        scope: user.limited.then(|| ENROLMENT.into()),
         user_id: user.id,
         email: user.email.clone(),
         role: user.role.clone(),

@@ -17,7 +17,7 @@ use crate::{
         Validate, Violations,
         permissions::{DeleteUsers, ReadUsers, UpdateUsers},
     },
-    features::auth::Device,
+    features::auth::{Asked, Device},
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 
@@ -230,7 +230,7 @@ async fn update_user(
 #[utoipa::path(delete, path = "/users/{id}", operation_id = "delete_user", tag = "users",
     params(("id" = UserId, Path, description = "The user's id")), security(("bearer" = []), ("apiKey" = [])), responses(
     (status = 200, description = "The account is gone and its sessions have ended", body = Envelope<DeletedOut>),
-    (status = 403, description = "Somebody else, and the role does not allow it", body = ErrorBody),
+    (status = 403, description = "Somebody else, and the role does not allow it; or oneself, and the last proof of who one is is too long ago: `STEP_UP_REQUIRED`", body = ErrorBody),
     (status = 404, description = "No such user in this tenant", body = ErrorBody),
 ))]
 async fn delete_user(
@@ -241,6 +241,9 @@ async fn delete_user(
     Path(id): Path<UserId>,
 ) -> Answer<DeletedOut> {
     oneself_or::<DeleteUsers>(&me, id)?;
+    if me.is_self(id) {
+        app.auth.step_up(&tenant, me.id, me.session, Asked::Recent).await?;
+    }
     app.users.delete(&tenant.0, &me, id, &device).await?;
     Ok(Reply::ok(DeletedOut { id }).with_message("Deleted"))
 }

@@ -20,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use self::{
     http::{UserOut, email_rules, name_rules},
     model::{FullName, Sort, UserFilter, UsersError, email},
-    service::{Users, has_room},
+    service::{Users, has_room, target},
 };
 use crate::app::App;
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::model::{FullName, Sort, UserFilter, UsersError};
 use crate::{
     extract::{Page, User, UserId},
+    features::factors,
     infra::TenantTx,
 };
 
@@ -324,6 +325,7 @@ pub async fn anonymise(tx: &mut TenantTx, id: UserId, now: Timestamp) -> Result<
     query!("DELETE FROM auth.user_roles WHERE tenant_id = $1 AND user_id = $2", tenant, id.0)
         .execute(tx.conn())
         .await?;
+    factors::forget(tx, id).await?;
     query!("DELETE FROM auth.sessions WHERE tenant_id = $1 AND user_id = $2", tenant, id.0).execute(tx.conn()).await?;
     Ok(())
 }

@@ -260,7 +260,7 @@ impl Users {
 }
 
 /// The account that is to be changed, locked. A weighty change takes somebody who may do all that its owner may.
-async fn target(
+pub async fn target(
     tx: &mut TenantTx,
     tenant: &TenantSnapshot,
     by: &CurrentUser,

@@ -1,0 +1,24 @@
+//! What proves who somebody is besides a password: an authenticator app (TOTP), passkeys, and codes for the day when those are lost.
+//!
+//! - A factor counts once it has shown that it works; what is being set up opens nothing.
+//! - A code, a recovery code, a token and a ceremony are good once, over all replicas: PostgreSQL decides, so a Redis that
+//!   forgets opens nothing.
+//! - Wrong codes are throttled by account, apart from its password, and a login ends after a few of them.
+//! - The secret of an app is sealed under the platform's key for one user of one tenant; recovery codes and tokens are hashes.
+
+mod challenges;
+mod http;
+mod model;
+mod repo;
+mod service;
+#[cfg(test)]
+mod tests;
+mod totp;
+
+pub use self::{
+    challenges::{LIFETIME, Token, begin_login},
+    http::{router, well_known},
+    model::{FactorsError, Held},
+    repo::{forget, held},
+    service::Factors,
+};
