@@ -4,13 +4,16 @@
 //! conditions only.
 
 mod access;
+mod autoscaling;
 mod drain;
 mod hot_reload;
 mod isolation;
 mod managed;
 mod outage;
 mod payments;
+mod pipeline;
 mod plugin;
 mod quick_start;
 mod refusals;
 mod rollout;
+mod wishes;

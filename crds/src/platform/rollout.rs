@@ -407,6 +407,10 @@ pub struct CommandStatus {
     #[serde(default)]
     pub message: String,
 
+    /// Whether it was refused: nothing was done.
+    #[serde(default)]
+    pub refused: bool,
+
     /// When.
     pub time: Time,
 

@@ -77,6 +77,7 @@ pub enum Command {
   kubectl tenantry status                    # the Platforms of this namespace and their Tenants
   kubectl tenantry status tenant acme        # one Tenant and everything around it
   kubectl tenantry status -A -o json         # for a program
+  kubectl tenantry status --watch            # again whenever something changes
 
 Exits with 3 where something is not well.")]
 pub struct Status {
@@ -88,6 +89,9 @@ pub struct Status {
     /// All namespaces.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+    /// Go on looking, and tell it anew whenever something changed, until it is interrupted.
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

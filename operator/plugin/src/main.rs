@@ -3,7 +3,10 @@
 
 use std::process::ExitCode;
 
-use plugin::{cli, complete, output::Failure};
+use plugin::{
+    cli, complete,
+    output::{Failure, NobodyReads},
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -21,6 +24,7 @@ async fn main() -> ExitCode {
     };
     match Box::pin(plugin::run(cli)).await {
         Ok(outcome) => outcome.into(),
+        Err(error) if error.is::<NobodyReads>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", Failure(&error));
             ExitCode::FAILURE

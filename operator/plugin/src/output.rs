@@ -70,12 +70,24 @@ pub fn yaml(value: &impl Serialize) -> Result<String> {
     serde_saphyr::to_string(&serde_json::to_value(value)?).context("this cannot be written as YAML")
 }
 
-/// To standard output; a reader that went away (`| head`) is no error.
+/// The reader went away (`| head`): what follows output without an end ends with it, and nothing has failed.
+#[derive(Debug)]
+pub struct NobodyReads;
+
+impl fmt::Display for NobodyReads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads the output any more")
+    }
+}
+
+impl std::error::Error for NobodyReads {}
+
+/// To standard output; [`NobodyReads`] where the reader went away.
 pub fn print(text: &str) -> Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(NobodyReads.into()),
         written => Ok(written?),
     }
 }

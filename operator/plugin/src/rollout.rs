@@ -58,10 +58,10 @@ pub async fn run(connection: &Connection, asked: &cli::Rollout, out: Output) -> 
         Ok(answered)
     });
     match answer.await? {
-        Some(Answer { message, .. }) => {
+        Some(Answer { message, refused, .. }) => {
             let message = if message.is_empty() { command } else { message };
             out.say(format!("platform/{name}: {message}"))?;
-            Ok(Outcome::Good)
+            Ok(if refused { Outcome::No } else { Outcome::Good })
         }
         None => bail!(
             "platform/{name} was told to {command}, and the operator has not answered in time: see whether it runs, and \
@@ -142,6 +142,7 @@ pub struct Measured {
 pub struct Answer {
     pub value: String,
     pub message: String,
+    pub refused: bool,
     pub time: String,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use crds::{Platform, Tenant, conditions};
@@ -12,6 +13,7 @@ use k8s_openapi::{
 };
 use kube::{Api, ResourceExt, api::ListParams};
 use operator::{
+    clock::{Clock, SystemClock},
     stores::{Kept, Key, Stores},
     tenant::dereference::shelved,
 };
@@ -22,15 +24,56 @@ use crate::{
     cli::{self, Looked},
     connect::Connection,
     live,
-    output::{Output, Paint, Shown, age, wrapped},
+    output::{Failure, Output, Paint, Shown, age, print, wrapped},
     rollout,
 };
 
 /// Most unwell tenants, and most warnings, that are told one by one.
 const TOLD: usize = 8;
 
+/// Between two looks of somebody who goes on looking.
+const LOOK: Duration = Duration::from_secs(1);
+
 pub async fn run(connection: &Connection, asked: &cli::Status, out: Output) -> Result<Outcome> {
-    let now = connection.now;
+    if asked.watch {
+        return follow(connection, asked, out).await;
+    }
+    let report = look(connection, asked, connection.now).await?;
+    out.print(&Told { report: &report, now: connection.now })?;
+    Ok(if report.well() { Outcome::Good } else { Outcome::Unwell })
+}
+
+/// Tells each state that differs from the one before, until it is interrupted or nobody reads any more.
+async fn follow(connection: &Connection, asked: &cli::Status, out: Output) -> Result<Outcome> {
+    let (mut last, mut failing) = (None, false);
+    loop {
+        let now = SystemClock.now();
+        match look(connection, asked, now).await {
+            Ok(report) => {
+                let state = serde_json::to_value(&report)?;
+                if failing || last.as_ref() != Some(&state) {
+                    if out.format.is_none() {
+                        print(&format!("{}\n", out.paint.dim(now.strftime("--- %H:%M:%S UTC"))))?;
+                    }
+                    out.print(&Told { report: &report, now })?;
+                    last = Some(state);
+                }
+                failing = false;
+            }
+            // What never was there is a mistake in the question.
+            Err(error) if last.is_none() => return Err(error),
+            Err(error) => {
+                if !failing {
+                    eprintln!("error: {}", Failure(&error));
+                }
+                failing = true;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn look(connection: &Connection, asked: &cli::Status, now: Timestamp) -> Result<Report> {
     let mut places = Vec::new();
     if asked.all_namespaces {
         for namespace in namespaces(connection).await? {
@@ -41,8 +84,7 @@ pub async fn run(connection: &Connection, asked: &cli::Status, out: Output) -> R
     }
     let name = asked.name.as_deref();
     let report = gather(&places, asked.kind, name, now).await?;
-    let nothing = report.platforms.is_empty() && report.tenants.is_empty();
-    if nothing {
+    if report.platforms.is_empty() && report.tenants.is_empty() {
         let kind = if asked.kind == Some(Looked::Tenant) { "Tenant" } else { "Platform" };
         let place =
             if asked.all_namespaces { "any namespace".into() } else { format!("namespace {:?}", connection.namespace) };
@@ -51,10 +93,7 @@ pub async fn run(connection: &Connection, asked: &cli::Status, out: Output) -> R
             None => bail!("there is no {kind} in {place}: name another with -n, or all with -A"),
         }
     }
-    let well =
-        report.platforms.iter().all(|p| p.well && p.unwell_tenants.is_empty()) && report.tenants.iter().all(|t| t.well);
-    out.print(&Told { report: &report, now })?;
-    Ok(if well { Outcome::Good } else { Outcome::Unwell })
+    Ok(report)
 }
 
 /// What stands in these namespaces.
@@ -346,6 +385,11 @@ impl Shown for Told<'_> {
 }
 
 impl Report {
+    fn well(&self) -> bool {
+        self.platforms.iter().all(|platform| platform.well && platform.unwell_tenants.is_empty())
+            && self.tenants.iter().all(|tenant| tenant.well)
+    }
+
     pub fn human(&self, now: Timestamp, paint: Paint) -> String {
         let platforms = self.platforms.iter().map(|platform| platform.human(paint));
         let tenants = self.tenants.iter().map(|tenant| tenant.human(paint));

@@ -335,6 +335,7 @@ impl<'a> Machine<'a> {
         self.record.rollout.command = Some(CommandStatus {
             value: brief(value).into(),
             message: message.clone(),
+            refused,
             time: Time(self.now),
             pending_removal: true,
         });

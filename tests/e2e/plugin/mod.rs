@@ -1,5 +1,8 @@
 //! A platform engineer at a terminal, with `kubectl tenantry`.
 
+mod levers;
+mod looks;
+
 use std::{
     fs,
     os::unix::fs::symlink,
