@@ -61,13 +61,11 @@ async fn rotated_under_load(world: &Platform) -> Result<()> {
             (asked, failed)
         }
     });
-    let patch = json!({"metadata": {"annotations": {"tenantry.dev/rotate-credentials": "one"}}});
-    world.objects.merge("platform/main", &patch).await?;
-    wait::until("both passwords to be replaced", async || {
-        let status = world.objects.get("platform/main").await?["status"]["credentials"].take();
-        Ok((status["rotated"] == "one" && status["rotating"].is_null()).then_some(()))
-    })
-    .await?;
+    let kubectl = world.kubectl()?;
+    let said = kubectl.run("tenantry rotate credentials --timeout 3m").await?;
+    ensure!(said.contains("platform/main") && said.contains("the former ones are refused"), "{said}");
+    let status = world.objects.get("platform/main").await?["status"]["credentials"].take();
+    ensure!(status["rotated"].is_string() && status["rotating"].is_null(), "{status}");
     world.objects.until("platform/main", "Ready", "True").await?;
     stop.cancel();
     let (asked, failed) = load.await?;
@@ -78,9 +76,53 @@ async fn rotated_under_load(world: &Platform) -> Result<()> {
     alice.logs_in().await?;
 
     // A backup out of turn, by the CronJob's own template.
-    let kubectl = world.kubectl()?;
     kubectl.run("create job --from=cronjob/main-postgres-backup backup-now").await?;
     kubectl.run("wait --for=condition=Complete job/backup-now --timeout=60s").await?;
+    own_database(world).await?;
+    less_and_more(world).await
+}
+
+/// A tenant with a database of its own on the PostgreSQL that we run.
+async fn own_database(world: &Platform) -> Result<()> {
+    let hostname = format!("own.{}.localhost", world.namespace);
+    let own = json!({
+        "apiVersion": "tenantry.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "own"},
+        "spec": {"hostnames": [hostname], "isolation": {"database": "Database"}, "deletionPolicy": "Delete"},
+    });
+    world.objects.apply(&own).await?;
+    let ready = world.objects.until("tenant/own", "Ready", "True").await?;
+    ensure!(ready["status"]["database"]["mode"] == "Database", "{}", ready["status"]);
+    let tenant = Tenant::at(world.ingress.address, "own", &hostname)?;
+    tenant.is_routed().await?;
+    let bob = tenant.user("bob");
+    bob.registers().await?;
+    bob.me().await?.expect(StatusCode::OK)?;
+    world.kubectl()?.run("delete tenant own --wait=true").await?;
+    Ok(())
+}
+
+/// What is taken back goes, but no data; what cannot be changed in place is made anew.
+async fn less_and_more(world: &Platform) -> Result<()> {
+    let kubectl = world.kubectl()?;
+    let before = kubectl.value("statefulset/main-redis", "{.metadata.uid}").await?;
+    let spec = json!({"postgres": {"managed": {"backup": null}}, "redis": {"managed": {"storage": {"size": "1Gi"}}}});
+    world.objects.merge("platform/main", &json!({"spec": spec})).await?;
+    wait::until("the CronJob to go", async || {
+        let found = kubectl.attempt(&["get", "cronjob/main-postgres-backup", "-o", "name"], "").await?;
+        Ok((!found.success && found.stderr.contains("NotFound")).then_some(()))
+    })
+    .await?;
+    wait::until("another StatefulSet, with a volume", async || {
+        let path = "jsonpath={.metadata.uid} {.spec.volumeClaimTemplates[0].spec.resources.requests.storage} {.status.readyReplicas}";
+        let found = kubectl.attempt(&["get", "statefulset/main-redis", "-o", path], "").await?;
+        Ok((found.success && found.stdout.ends_with(" 1Gi 1") && !found.stdout.starts_with(&before)).then_some(()))
+    })
+    .await?;
+    let volumes = kubectl.run("get persistentvolumeclaims -o name").await?;
+    for volume in ["data-main-postgres-0", "main-postgres-backup", "data-main-redis-0"] {
+        ensure!(volumes.contains(&format!("/{volume}\n")), "no {volume} in {volumes}");
+    }
+    world.objects.until("platform/main", "Ready", "True").await?;
     Ok(())
 }
 

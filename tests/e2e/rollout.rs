@@ -272,3 +272,52 @@ async fn rollouts_and_aborts_under_load_lose_no_request() -> Result<()> {
     })
     .await
 }
+
+/// The world as version 0.1.0 left it: one Deployment, which knows no colours, behind a Service that knows none either.
+async fn without_colours(platform: &mut Platform) -> Result<()> {
+    platform.kill_operators().await?;
+    let kubectl = platform.kubectl()?;
+    let blue: Value = serde_json::from_str(&kubectl.run("get deployment main-api-blue -o json").await?)?;
+    let mut old = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "main-api", "labels": blue["metadata"]["labels"], "ownerReferences": blue["metadata"]["ownerReferences"]},
+        "spec": {"replicas": 2, "selector": blue["spec"]["selector"], "template": blue["spec"]["template"]},
+    });
+    for labels in ["/metadata/labels", "/spec/selector/matchLabels", "/spec/template/metadata/labels"] {
+        if let Some(labels) = old.pointer_mut(labels).and_then(Value::as_object_mut) {
+            labels.retain(|label, _| !matches!(label.as_str(), "tenantry.dev/color" | "tenantry.dev/release"));
+        }
+    }
+    platform.objects.apply(&old).await?;
+    kubectl.run("rollout status deployment/main-api --timeout=60s").await?;
+    let no_colour = r#"{"spec":{"selector":{"tenantry.dev/color":null}}}"#;
+    kubectl.patch("service/main-api", no_colour).await?;
+    kubectl.run("delete deployment main-api-blue --wait=true").await?;
+    let patch = ["patch", "platform/main", "--subresource=status", "--type=json"];
+    kubectl.attempt(&[&patch[..], &["-p", r#"[{"op":"remove","path":"/status"}]"#]].concat(), "").await?;
+    let known = kubectl.value("platform/main", "{.status.activeColor}").await?;
+    ensure!(known.is_empty(), "{known}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn pods_of_version_0_1_0_serve_until_the_first_colour_takes_over_and_then_go() -> Result<()> {
+    Platform::run(async |platform| {
+        let alice = alice(platform).await?;
+        Rollouts::of(platform)?.patch(json!({"rollout": {"scaleDownDelaySeconds": 2}})).await?;
+        without_colours(platform).await?;
+        let load = Load::of(alice, PER_SECOND);
+        platform.add_operator().await?;
+        let rollouts = Rollouts::of(platform)?;
+        rollouts
+            .until("the first colour to serve", |status| status.color() == "blue" && status.phase() == "Idle")
+            .await?;
+        wait::until("the pods without a colour to go", async || {
+            let left = rollouts.kubectl().run("get deployments -l tenantry.dev/platform=main -o name").await?;
+            Ok((left.trim() == "deployment.apps/main-api-blue").then_some(()))
+        })
+        .await?;
+        load.stop().await.nothing_lost()
+    })
+    .await
+}
