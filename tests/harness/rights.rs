@@ -164,7 +164,7 @@ impl Used {
 #[derive(Debug, Default)]
 pub struct Comparison {
     pub lacking: Vec<String>,
-    /// Of kinds that were installed somewhere. What only the operator's own tests reach is in here too.
+    /// Of kinds that were installed somewhere. What only the operator's own tests reach is in here too: it wants a journey.
     pub in_vain: Vec<String>,
 }
 

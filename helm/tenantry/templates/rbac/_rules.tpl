@@ -5,8 +5,11 @@ RBAC lets nobody hand out what they do not have, so what it gives the API (readi
 {{- define "tenantry.operatorRules" -}}
 # The wishes are a person's: read, and told how they fare.
 - apiGroups: [tenantry.dev]
-  resources: [platforms, tenants, rolebindings, paymentproviders, ratelimitpolicies]
+  resources: [platforms, tenants]
   verbs: [get, list, watch]
+- apiGroups: [tenantry.dev]
+  resources: [rolebindings, paymentproviders, ratelimitpolicies]
+  verbs: [list, watch]
 - apiGroups: [tenantry.dev]
   resources: [platforms/status, tenants/status, rolebindings/status, paymentproviders/status, ratelimitpolicies/status]
   verbs: [patch]
