@@ -9,7 +9,7 @@ use kube::Client;
 use parking_lot::Mutex;
 
 use crate::{
-    cli::Settings, clock::Clock, events::Events, kube_ext::Installed, metrics::Metrics,
+    cli::Settings, clock::Clock, events::Events, kube_ext::Installed, malformed::Malformed, metrics::Metrics,
     platform::rollout::prometheus::Prometheus, replicas::Replicas, statuses::Statuses, stores::Stores,
     tenant::outcome::Outcomes,
 };
@@ -33,6 +33,8 @@ pub struct Ctx {
     pub sealing_keys: Mutex<HashMap<(String, String), Secret>>,
     /// What each Tenant's reconcile made of the objects around it.
     pub outcomes: Outcomes,
+    /// Objects that cannot be read as their kind.
+    pub malformed: Malformed,
     pub platform_statuses: Statuses<Platform>,
     pub tenant_statuses: Statuses<Tenant>,
     pub binding_statuses: Statuses<RoleBinding>,

@@ -8,7 +8,7 @@ use contract::names::{
     API_NAME, CONTRACT_VERSION, LABEL_CONTRACT, LABEL_MANAGED_BY, LABEL_NAME, LABEL_PLATFORM, LABEL_TENANT, MANAGED_BY,
     sealing_key_secret,
 };
-use crds::{PaymentProvider, Platform, RateLimitPolicy, RoleBinding, TargetKind, Tenant};
+use crds::{PaymentProvider, Platform, RateLimitPolicy, RoleBinding, TargetKind, Tenant, conditions::reasons};
 use futures::Stream;
 use kube::{
     Api, Resource, ResourceExt,
@@ -341,11 +341,16 @@ impl Watches<'_> {
         let seen: Seen<K> = |change, ctx| {
             for object in change.after.iter().chain(change.before.iter().filter(|_| change.after.is_none())) {
                 K::statuses(ctx).told(object, change.after.is_none());
+                ctx.malformed.forget(object.uid().as_deref());
             }
         };
         for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
             let events = watch::unlabelled(watch::whole(api, config.clone()));
-            self.start(scope, events, kept, (seen, on, unreadable::<K>));
+            let malformed: OnUnreadable = |ctx, object| {
+                ctx.malformed.note::<K>(&object);
+                unreadable::<K>(ctx, object);
+            };
+            self.start(scope, events, kept, (seen, on, malformed));
         }
     }
 
@@ -460,7 +465,7 @@ impl Watches<'_> {
     }
 }
 
-/// The object's own status cannot say it, because nobody knows what else stands there.
+/// Says it in metrics, log and event, which every kind has.
 fn unreadable<K: Resource<DynamicType = ()>>(ctx: &Ctx, object: InvalidObject) {
     let (kind, meta) = (K::kind(&()), &object.metadata);
     ctx.metrics.malformed(&kind);
@@ -469,5 +474,5 @@ fn unreadable<K: Resource<DynamicType = ()>>(ctx: &Ctx, object: InvalidObject) {
         "an object cannot be read as its kind and is left as it was",
     );
     let note = format!("this {kind} cannot be read and its last good version stays in force: {}", object.error);
-    ctx.events.warning(&DeserializeGuard::<K>(Err(object)), "Malformed", "Read", note);
+    ctx.events.warning(&DeserializeGuard::<K>(Err(object)), reasons::MALFORMED, "Read", note);
 }

@@ -19,6 +19,7 @@ pub mod events;
 pub mod hooks;
 pub mod kube_ext;
 pub mod leader;
+pub mod malformed;
 pub mod metrics;
 pub mod note;
 pub mod payment_provider;
@@ -54,6 +55,7 @@ use crate::{
     events::Events,
     kube_ext::Installed,
     leader::{Election, Timing},
+    malformed::Malformed,
     metrics::Metrics,
     platform::rollout::prometheus::Prometheus,
     readiness::Readiness,
@@ -107,6 +109,7 @@ pub async fn run_with(parts: Parts, shutdown: CancellationToken) -> anyhow::Resu
         sealing_keys: Mutex::default(),
         prometheus: Prometheus::new()?,
         outcomes: Outcomes::default(),
+        malformed: Malformed::default(),
         platform_statuses: Statuses::new(metrics.clone()),
         tenant_statuses: Statuses::new(metrics.clone()),
         binding_statuses: Statuses::new(metrics.clone()),

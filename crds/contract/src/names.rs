@@ -7,6 +7,8 @@ pub const GROUP: &str = "tenantry.dev";
 pub const FIELD_MANAGER: &str = "tenantry.dev/operator";
 /// Field manager of the status it writes; its own, so that an apply of the spec never takes a status field along.
 pub const STATUS_FIELD_MANAGER: &str = "tenantry.dev/operator-status";
+/// Field manager of the one condition of an object that cannot be read as its kind.
+pub const MALFORMED_FIELD_MANAGER: &str = "tenantry.dev/operator-malformed";
 /// Finalizer that holds a Tenant until its configuration (and, where asked, its data) is gone.
 pub const FINALIZER: &str = "tenantry.dev/cleanup";
 

@@ -67,6 +67,33 @@ async fn a_malformed_object_hurts_only_itself() {
     let event = world.event("Malformed").await;
     assert_eq!(event.regarding.unwrap().name.as_deref(), Some("broken"));
     assert!(event.note.unwrap().contains("its last good version stays in force"));
+
+    // It says so itself, once, and no longer than it is so.
+    let ready = |object: &kube::api::DynamicObject| {
+        let conditions = object.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default()
+    };
+    let told = loop {
+        let told = dynamic.get("broken").await.unwrap();
+        if ready(&told)["reason"] == "Malformed" {
+            break told;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert_eq!((&ready(&told)["status"], &ready(&told)["observedGeneration"]), (&json!("False"), &json!(1)));
+    assert!(ready(&told)["message"].as_str().unwrap().contains("correct that field"), "{}", ready(&told));
+    world.apply::<Tenant>("metadata: {name: later}\nspec: {hostnames: [later.example]}").await;
+    let judged = |tenant: &Tenant| tenant.status.as_ref().is_some_and(|status| status.observed_generation.is_some());
+    world.until("later", "judged", judged).await;
+    let version = |object: &kube::api::DynamicObject| object.metadata.resource_version.clone();
+    assert_eq!(version(&dynamic.get("broken").await.unwrap()), version(&told));
+    let corrected = json!({
+        "apiVersion": "tenantry.dev/v1alpha1", "kind": "Tenant", "metadata": { "name": "broken" },
+        "spec": { "hostnames": ["broken.example"] },
+    });
+    dynamic.patch("broken", &PatchParams::apply("kubectl").force(), &Patch::Apply(&corrected)).await.unwrap();
+    world.until("broken", "judged", judged).await;
+    assert_ne!(ready(&dynamic.get("broken").await.unwrap())["reason"], "Malformed");
 }
 
 #[tokio::test]
