@@ -125,6 +125,8 @@ pub mod reasons {
     pub const SINGLE_INSTANCE: &str = "SingleInstance";
     /// A Job that sets up roles and databases did not succeed.
     pub const SETUP_FAILED: &str = "SetupFailed";
+    /// The cluster refuses what a managed PostgreSQL or Redis needs; its own words are in the message.
+    pub const REFUSED: &str = "Refused";
     pub const UNREACHABLE: &str = "Unreachable";
     /// Nothing outside of the cluster was asked to route to it.
     pub const SERVICE_ONLY: &str = "ServiceOnly";

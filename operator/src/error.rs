@@ -72,6 +72,12 @@ impl ReconcileError {
         }
     }
 
+    /// Whether the API server refused what was asked for: a policy, a quota, a right, a value that it does not take.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Kube { source, .. } = self else { return false };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.is_forbidden() || status.is_invalid())
+    }
+
     /// A word for metrics and events.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ use super::{
     around,
     build::{self, Workload},
     dereference::Dereferenced,
-    managed,
+    managed::{self, Refused},
     rollout::carry_out::unserializable,
     validate::{SealingKey, ValidatedPlatform},
 };
@@ -25,24 +25,30 @@ use crate::{
     kube_ext::{self, platform_labels},
 };
 
-/// Applies what pods need before they start. `None` while there is nothing to run: something to connect to is missing.
-/// A paused Platform is left alone.
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// `None` while there is nothing to run: something to connect to is missing.
+    pub workload: Option<Workload>,
+    /// What could not be had for PostgreSQL and Redis.
+    pub refused: Refused,
+}
+
+/// Applies what pods need before they start. A paused Platform is left alone.
 pub async fn surroundings(
     ctx: &Ctx,
     found: &Dereferenced,
     validated: &ValidatedPlatform,
-) -> Result<Option<Workload>, ReconcileError> {
+) -> Result<Surroundings, ReconcileError> {
     let paused = found.platform.spec.paused;
     if validated.sealing_key == Ok(SealingKey::Missing) {
         if !paused {
             create_sealing_key(ctx, found).await?;
         }
         // Its digest is part of what is built below; the watch tells of it at once.
-        return Ok(None);
+        return Ok(Surroundings::default());
     }
-    if !paused {
-        Box::pin(managed::apply(ctx, found, validated)).await?;
-    }
+    let refused = if paused { Refused::default() } else { Box::pin(managed::apply(ctx, found, validated)).await? };
     let resources = build::build(found, validated).map_err(|error| unserializable(&error))?;
     if !paused {
         let client = &ctx.client;
@@ -54,7 +60,8 @@ pub async fn surroundings(
         )?;
         around::apply(ctx, found, resources.around).await?;
     }
-    Ok(resources.workload.filter(|_| validated.sealing_key.is_ok()))
+    let workload = resources.workload.filter(|_| validated.sealing_key.is_ok());
+    Ok(Surroundings { workload, refused })
 }
 
 /// Made once and never overwritten: whatever is sealed under it would be lost. It has no owner for the same reason.

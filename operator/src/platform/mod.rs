@@ -33,6 +33,9 @@ use crate::{context::Ctx, error::ReconcileError, kube_ext::Conditions, queue::Ac
 /// How often everything is applied anew although nothing was told: a net under the watches.
 const RESYNC: Duration = Duration::from_mins(10);
 
+/// How often what the cluster refused is tried again: nothing tells when a quota or a policy is changed.
+const REFUSED: Duration = Duration::from_secs(30);
+
 pub async fn reconcile(platform: Arc<Platform>, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
     // What it owns is collected by Kubernetes; data is not owned.
     if platform.metadata.deletion_timestamp.is_some() {
@@ -41,9 +44,9 @@ pub async fn reconcile(platform: Arc<Platform>, ctx: Arc<Ctx>) -> Result<Action,
     let before = ctx.platform_statuses.of(&platform);
     let found = Box::pin(dereference(&ctx, platform.clone())).await?;
     let validated = validate(&found, &ctx.settings.api_image);
-    let workload = Box::pin(apply::surroundings(&ctx, &found, &validated)).await?;
+    let apply::Surroundings { workload, refused } = Box::pin(apply::surroundings(&ctx, &found, &validated)).await?;
     let decided = Box::pin(rollout::look(&ctx, &found, &validated, workload.as_ref(), &before)).await?;
-    let (status, conditions) = status::status(&found, &before, &validated, &decided, ctx.now());
+    let (status, conditions) = status::status(&found, &before, &validated, (&decided, &refused), ctx.now());
     // Before anything is done: what was decided must survive a crash.
     ctx.platform_statuses.write(&ctx.client, &platform, &status).await?;
     tell(&ctx, &platform, &conditions);
@@ -51,7 +54,8 @@ pub async fn reconcile(platform: Arc<Platform>, ctx: Arc<Ctx>) -> Result<Action,
         answer(&ctx, &platform, told);
     }
     Box::pin(rollout::carry_out::carry_out(&ctx, &found, workload.as_ref(), &decided)).await?;
-    let waits = decided.decision.look_again.into_iter().chain(managed::look_again(&found));
+    let refused = refused.all().next().map(|_| REFUSED);
+    let waits = decided.decision.look_again.into_iter().chain(managed::look_again(&found)).chain(refused);
     Ok(Action::requeue(waits.min().map_or(RESYNC, |wait| wait.min(RESYNC))))
 }
 

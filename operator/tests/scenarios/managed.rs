@@ -6,6 +6,7 @@ use std::path::Path;
 use crds::Platform;
 use k8s_openapi::{
     api::{
+        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
         apps::v1::StatefulSet,
         batch::v1::{CronJob, Job},
         core::v1::{PersistentVolumeClaim, Secret, Service},
@@ -110,6 +111,65 @@ async fn the_api_is_told_of_a_database_only_when_it_takes_its_password() {
     world.until::<CronJob>("main-postgres-backup", "there", |_| true).await;
     world.until::<PersistentVolumeClaim>("main-postgres-backup", "there", |_| true).await;
     world.gone::<Secret>("main-postgres-rotation").await;
+}
+
+/// A quota of the cluster, as far as this room sees it.
+const NO_GROWTH: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-growth}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [UPDATE], resources: [persistentvolumeclaims]}]
+  validations:
+  - expression: object.spec.resources.requests.storage == oldObject.spec.resources.requests.storage
+    message: this storage does not grow
+    reason: Forbidden
+";
+
+#[tokio::test]
+async fn a_volume_that_may_not_grow_is_told_of_and_everything_else_goes_on() {
+    let (world, _operator) = World::operated().await;
+    world.apply::<Platform>(MANAGED).await;
+    world.stores_run().await;
+    world.ends("main-postgres-prepare-", "Complete").await;
+    world.until("main", "running", says("PostgresReady", "SingleInstance")).await;
+    let claim = json!({
+        "metadata": { "name": "data-main-postgres-0" },
+        "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
+    });
+    let claims = world.api::<PersistentVolumeClaim>();
+    claims.create(&PostParams::default(), &serde_json::from_value(claim).unwrap()).await.unwrap();
+    world.status::<PersistentVolumeClaim>("data-main-postgres-0", json!({ "capacity": { "storage": "1Gi" } })).await;
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.client.clone());
+    policies.create(&PostParams::default(), &serde_saphyr::from_str(NO_GROWTH).unwrap()).await.unwrap();
+    let binding = json!({ "metadata": { "name": "no-growth" }, "spec": { "policyName": "no-growth", "validationActions": ["Deny"] } });
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.client.clone());
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+
+    let bigger = json!({ "spec": { "postgres": { "managed": { "storage": { "size": "2Gi" } } } } });
+    world.api::<Platform>().patch("main", &PatchParams::default(), &Patch::Merge(bigger)).await.unwrap();
+    let told = world.until("main", "told", says("Degraded", "Refused")).await;
+    let told = told.status.unwrap().conditions.into_iter().find(|condition| condition.type_ == "Degraded").unwrap();
+    for words in
+        ["data-main-postgres-0 to 2Gi", "allowVolumeExpansion: true", "this storage does not grow", "tried again"]
+    {
+        assert!(told.message.contains(words), "no {words:?} in {}", told.message);
+    }
+    world.until("main", "running", says("PostgresReady", "SingleInstance")).await;
+    // A rotation does not wait for it.
+    world.annotate("tenantry.dev/rotate-credentials", "one").await;
+    world.until::<Secret>("main-postgres-rotation", "there", |_| true).await;
+
+    bindings.delete("no-growth", &DeleteParams::default()).await.unwrap();
+    world.annotate("tenantry.dev/touched", "now").await;
+    let grown = |claim: &PersistentVolumeClaim| {
+        let requests = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
+        requests.is_some_and(|requests| requests["storage"].0 == "2Gi")
+    };
+    world.until("data-main-postgres-0", "grown", grown).await;
+    world.until("main", "told", says("Degraded", "AsDeclared")).await;
 }
 
 #[tokio::test]

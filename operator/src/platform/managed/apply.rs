@@ -34,7 +34,20 @@ use crate::{
     kube_ext::{self, Prepared, owned_by},
 };
 
-pub async fn apply(ctx: &Ctx, found: &Dereferenced, validated: &ValidatedPlatform) -> Result<(), ReconcileError> {
+/// What the API server refused of each store. The rest of the Platform goes on without, and its status says it.
+#[derive(Debug, Default)]
+pub struct Refused {
+    pub postgres: Option<ReconcileError>,
+    pub redis: Option<ReconcileError>,
+}
+
+impl Refused {
+    pub fn all(&self) -> impl Iterator<Item = &ReconcileError> {
+        self.postgres.iter().chain(&self.redis)
+    }
+}
+
+pub async fn apply(ctx: &Ctx, found: &Dereferenced, validated: &ValidatedPlatform) -> Result<Refused, ReconcileError> {
     let spec = &found.platform.spec;
     let postgres = async {
         match (&spec.postgres.managed, &found.managed.postgres) {
@@ -48,7 +61,16 @@ pub async fn apply(ctx: &Ctx, found: &Dereferenced, validated: &ValidatedPlatfor
             _ => Ok(()),
         }
     };
-    tokio::try_join!(postgres, redis).map(drop)
+    let (postgres, redis) = tokio::join!(postgres, redis);
+    Ok(Refused { postgres: refusal(postgres)?, redis: refusal(redis)? })
+}
+
+/// What went wrong in another way is tried again at once.
+fn refusal(done: Result<(), ReconcileError>) -> Result<Option<ReconcileError>, ReconcileError> {
+    match done {
+        Err(error) if error.is_refusal() => Ok(Some(error)),
+        done => done.map(|()| None),
+    }
 }
 
 async fn postgres_store(
@@ -58,12 +80,31 @@ async fn postgres_store(
     managed: &ManagedPostgres,
     there: &FoundPostgres,
 ) -> Result<(), ReconcileError> {
+    // A volume that may not grow keeps no password from being replaced.
+    let mut refused = None;
     match mode(there) {
-        Mode::StatefulSet => stateful_set(ctx, found, managed, there).await?,
+        Mode::StatefulSet => {
+            let backup = stateful_set(ctx, found, managed, there).await?;
+            if let (Some(volume), Some(_)) = (&there.volume, too_small(managed, there)) {
+                refused = refusal(grow(ctx, volume, &managed.storage.size).await)?;
+            }
+            refused = refused.or(backup);
+        }
         Mode::Cluster if there.peers.clusters => clustered(ctx, found, managed, there).await?,
         // What holds the data cannot be reached; its verdict says so.
         Mode::Cluster => return Ok(()),
     }
+    login(ctx, found, validated, there).await?;
+    refused.map_or(Ok(()), Err)
+}
+
+/// The next step of PostgreSQL's logins.
+async fn login(
+    ctx: &Ctx,
+    found: &Dereferenced,
+    validated: &ValidatedPlatform,
+    there: &FoundPostgres,
+) -> Result<(), ReconcileError> {
     let facts = facts::postgres(found, there);
     let (app, rotation) = (there.app.as_ref(), there.rotation.as_ref());
     match (next(&facts), rotation) {
@@ -90,12 +131,13 @@ async fn postgres_store(
     }
 }
 
+/// Yields what is refused of the backups' volume, which is as large as the data's and goes on as it is.
 async fn stateful_set(
     ctx: &Ctx,
     found: &Dereferenced,
     managed: &ManagedPostgres,
     there: &FoundPostgres,
-) -> Result<(), ReconcileError> {
+) -> Result<Option<ReconcileError>, ReconcileError> {
     if there.superuser.is_none() {
         let text = credentials::superuser(&found.name, &found.namespace, &drawn());
         let made = secret::basic_auth(build::data(found, names::superuser(&found.name)), text);
@@ -105,21 +147,21 @@ async fn stateful_set(
         kube_ext::apply(&ctx.client, Prepared(service)).await?;
     }
     kube_ext::apply(&ctx.client, Prepared(postgres::stateful_set(found, managed, there))).await?;
-    if let (Some(volume), Some(_)) = (&there.volume, too_small(managed, there)) {
-        grow(ctx, volume, &managed.storage.size).await?;
-    }
     match &managed.backup {
         Some(wish) => {
-            kube_ext::apply(&ctx.client, Prepared(backup::volume(found, managed))).await?;
+            let volume = kube_ext::apply(&ctx.client, Prepared(backup::volume(found, managed))).await;
+            let refused = refusal(volume.map(drop))?;
             let cron_job = backup::cron_job(found, managed, there, wish);
-            kube_ext::apply(&ctx.client, Prepared(cron_job)).await.map(drop)
+            kube_ext::apply(&ctx.client, Prepared(cron_job)).await?;
+            Ok(refused)
         }
         // The backups that there are stay.
         None => match &there.backup {
             Some(cron_job) if owned_by(&cron_job.metadata, found.platform.as_ref()) => {
-                kube_ext::delete::<CronJob>(&ctx.client, cron_job.as_ref()).await
+                kube_ext::delete::<CronJob>(&ctx.client, cron_job.as_ref()).await?;
+                Ok(None)
             }
-            _ => Ok(()),
+            _ => Ok(None),
         },
     }
 }
@@ -276,7 +318,12 @@ async fn grow(ctx: &Ctx, volume: &PersistentVolumeClaim, size: &str) -> Result<(
     let volumes: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &namespace);
     let patch = Patch::Merge(json!({ "spec": { "resources": { "requests": { "storage": size } } } }));
     let done = volumes.patch(&name, &PatchParams::apply(FIELD_MANAGER), &patch).await;
-    done.map(drop).doing(|| format!("grow PersistentVolumeClaim {namespace}/{name} to {size}"))
+    done.map(drop).doing(|| {
+        format!(
+            "grow PersistentVolumeClaim {namespace}/{name} to {size} (its StorageClass needs allowVolumeExpansion: true, and \
+             quotas must leave room)"
+        )
+    })
 }
 
 async fn apply_peer(ctx: &Ctx, kind: &ApiResource, object: &DynamicObject) -> Result<(), ReconcileError> {

@@ -25,6 +25,8 @@ pub mod rotation;
 pub mod verdict;
 
 #[cfg(test)]
+pub mod published;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;
@@ -34,7 +36,7 @@ use kube::ResourceExt;
 
 use super::dereference::Dereferenced;
 
-pub use apply::apply;
+pub use apply::{Refused, apply};
 pub use dereference::{Found, dereference};
 pub use verdict::{Verdict, credentials_status, is_waiting, postgres_verdict, redis_verdict};
 

@@ -12,7 +12,7 @@ use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::
 use super::{
     build::{color_selector, selector},
     dereference::Dereferenced,
-    managed,
+    managed::{self, Refused},
     rollout::{
         Decided,
         machine::{Migration, Step},
@@ -21,13 +21,16 @@ use super::{
     routing,
     validate::{Problem, Source, ValidatedPlatform},
 };
-use crate::kube_ext::{Conditions, State};
+use crate::{
+    error::ReconcileError,
+    kube_ext::{Conditions, State},
+};
 
 pub fn status<'a>(
     found: &Dereferenced,
     before: &'a PlatformStatus,
     validated: &ValidatedPlatform,
-    decided: &Decided,
+    (decided, refused): (&Decided, &Refused),
     now: Timestamp,
 ) -> (PlatformStatus, Conditions<'a>) {
     let generation = found.platform.metadata.generation;
@@ -36,14 +39,16 @@ pub fn status<'a>(
     let serving = found.observed.serving();
     let workload = Pods::of(serving, decided);
 
-    dependency(&mut conditions, POSTGRES_READY, &validated.postgres, managed::postgres_verdict(found));
-    dependency(&mut conditions, REDIS_READY, &validated.redis, managed::redis_verdict(found));
+    let postgres = instead(managed::postgres_verdict(found), refused.postgres.as_ref());
+    let redis = instead(managed::redis_verdict(found), refused.redis.as_ref());
+    dependency(&mut conditions, POSTGRES_READY, &validated.postgres, postgres);
+    dependency(&mut conditions, REDIS_READY, &validated.redis, redis);
     paused(&mut conditions, found.platform.spec.paused);
     available(&mut conditions, &workload);
     progressing(&mut conditions, found, decided, &workload);
     let (state, reason, message) = routing::routed(found, validated);
     conditions.set(ROUTED, state, reason, message);
-    degraded(&mut conditions, validated, decided);
+    degraded(&mut conditions, validated, decided, refused);
     ready(&mut conditions, found.platform.spec.paused);
 
     let status = PlatformStatus {
@@ -208,7 +213,18 @@ fn progressing(conditions: &mut Conditions<'_>, found: &Dereferenced, decided: &
     conditions.set(PROGRESSING, state, reason, message);
 }
 
-fn degraded(conditions: &mut Conditions<'_>, validated: &ValidatedPlatform, decided: &Decided) {
+/// A store that is not there yet, because the cluster refuses a part of it: that is what it waits for.
+fn instead(verdict: Option<managed::Verdict>, refused: Option<&ReconcileError>) -> Option<managed::Verdict> {
+    let verdict = verdict?;
+    Some(match refused {
+        Some(error) if !verdict.well => {
+            managed::Verdict { well: false, reason: reasons::REFUSED, message: format!("{error}; it is tried again") }
+        }
+        _ => verdict,
+    })
+}
+
+fn degraded(conditions: &mut Conditions<'_>, validated: &ValidatedPlatform, decided: &Decided, refused: &Refused) {
     if let Err(Problem { reason, message }) = &validated.sealing_key {
         conditions.set(DEGRADED, State::True, reason, message.as_str());
     } else if let Some(instead) = &decided.decision.record.rollout.instead {
@@ -222,6 +238,9 @@ fn degraded(conditions: &mut Conditions<'_>, validated: &ValidatedPlatform, deci
             instead.message, instead.revision, instead.declared_revision,
         );
         conditions.set(DEGRADED, State::True, reason, message);
+    } else if refused.all().next().is_some() {
+        let messages: Vec<_> = refused.all().map(ToString::to_string).collect();
+        conditions.set(DEGRADED, State::True, reasons::REFUSED, format!("{}; it is tried again", messages.join("; ")));
     } else if let [first, ..] = validated.wants.as_slice() {
         let messages = validated.wants.iter().map(|want| want.message.as_str());
         let not_yet = validated.not_carried_out.iter().copied();
@@ -269,9 +288,11 @@ fn labels(platform: &str, active: Option<Color>) -> String {
 
 /// The first host from outside, or else the Service from inside.
 fn url(found: &Dereferenced, validated: &ValidatedPlatform) -> String {
-    let ingress = found.platform.spec.ingress.as_ref();
-    let outside = ingress.and_then(|ingress| {
-        let scheme = if ingress.tls.is_some() { "https" } else { "http" };
+    let spec = &found.platform.spec;
+    let ingress = spec.ingress.as_ref().map(|ingress| if ingress.tls.is_some() { "https" } else { "http" });
+    // What its listeners speak is the Gateway's affair; in front of the public it is TLS, and webhooks get no other address.
+    let gateway = spec.gateway.as_ref().filter(|_| found.optional.gateway_api).map(|_| "https");
+    let outside = ingress.or(gateway).and_then(|scheme| {
         let host = validated.hosts.iter().find(|host| !host.starts_with('*'))?;
         Some(format!("{scheme}://{host}"))
     });

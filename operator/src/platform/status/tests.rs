@@ -35,7 +35,15 @@ fn deployment(wanted: i32, updated: i32, available: i32) -> Deployment {
 }
 
 fn judge(spec: &str, deployment: Option<Deployment>, migration: Migration) -> PlatformStatus {
-    let mut found = found(spec);
+    judge_found(found(spec), deployment, migration, &Refused::default())
+}
+
+fn judge_found(
+    mut found: Dereferenced,
+    deployment: Option<Deployment>,
+    migration: Migration,
+    refused: &Refused,
+) -> PlatformStatus {
     let pods = deployment.as_ref().map(|deployment| observe::pods(deployment, &[]));
     found.observed.blue = deployment;
     let validated = validate(&found, IMAGE);
@@ -62,7 +70,7 @@ fn judge(spec: &str, deployment: Option<Deployment>, migration: Migration) -> Pl
         record: Record { active: Some(Color::Blue), rollout: runs, ..Record::default() },
     };
     let decision = decide(&input);
-    status(&found, &PlatformStatus::default(), &validated, &Decided { input, decision }, NOW).0
+    status(&found, &PlatformStatus::default(), &validated, (&Decided { input, decision }, refused), NOW).0
 }
 
 fn verdict(status: &PlatformStatus, type_: &str) -> (String, String) {
@@ -124,6 +132,40 @@ fn every_condition_is_there_from_the_first_visit() {
     let status = judge(EXTERNAL, None, Migration::NotStarted);
     let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
     assert_eq!(types, of::PLATFORM);
+}
+
+fn refusal(doing: &str) -> ReconcileError {
+    let status = kube::core::Status::failure("no room", "Forbidden").with_code(403);
+    ReconcileError::Kube { doing: doing.into(), source: Box::new(kube::Error::Api(status.boxed())) }
+}
+
+#[test]
+fn what_the_cluster_refuses_a_store_is_said_and_takes_nothing_away_that_runs() {
+    let spec = "postgres: {managed: {storage: {size: 2Gi}}}\nredis: {external: {secretRef: {name: cache}}}\n";
+    let refused = Refused { postgres: Some(refusal("grow PersistentVolumeClaim shop/data")), redis: None };
+    let mut starting = found(spec);
+    starting.managed.postgres = Some(managed::dereference::FoundPostgres::default());
+    let status = judge_found(starting, Some(deployment(2, 2, 2)), Migration::Done, &refused);
+    assert_eq!(verdict(&status, DEGRADED), is("True", "Refused"));
+    assert_eq!(verdict(&status, POSTGRES_READY), is("False", "Refused"), "nothing runs yet");
+    let degraded = crds::conditions::find(&status.conditions, DEGRADED).unwrap();
+    assert_eq!(degraded.message, "could not grow PersistentVolumeClaim shop/data: no room; it is tried again");
+
+    // One that runs goes on.
+    let status = judge_found(found(EXTERNAL), Some(deployment(2, 2, 2)), Migration::Done, &refused);
+    assert_eq!((verdict(&status, DEGRADED), verdict(&status, READY)), (is("True", "Refused"), is("True", "Ready")));
+}
+
+#[test]
+fn the_address_behind_a_gateway_is_https() {
+    let url = |installed| {
+        let gateway = "gateway: {parentRefs: [{name: public}], hosts: [api.shop.example]}\n";
+        let mut found = found(&format!("{EXTERNAL}{gateway}"));
+        found.optional.gateway_api = installed;
+        judge_found(found, None, Migration::NotStarted, &Refused::default()).url.unwrap()
+    };
+    assert_eq!(url(false), "http://main-api.shop.svc", "without the Gateway API there is no way in");
+    assert_eq!(url(true), "https://api.shop.example");
 }
 
 #[test]
