@@ -23,7 +23,10 @@ use crate::{
     PaymentProvider, PaymentProviderSpec, Platform, PlatformRef, PlatformSpec, RateLimitPolicy, RateLimitPolicySpec,
     RoleBinding, RoleBindingSpec, SecretKeyRef, TargetRef, Tenant, TenantRef, TenantSpec,
     payment_provider::{ProviderType, Stripe},
-    platform::{Image, Ingress, LogFormat, LogLevel, Observability, PlatformApi, PullPolicy, TenantHeader},
+    platform::{
+        Analysis, Autoscaling, AutoscalingEngine, Image, Ingress, LogFormat, LogLevel, Metric, Observability,
+        PlatformApi, Prometheus, PullPolicy, Rollout, RolloutStrategy, Stage, TenantHeader, ThresholdRange,
+    },
     rate_limit_policy::{Limit, Method, PathMatch, Rate, RequestMatch},
     role_binding::{PolicyRule, RoleRef, Subject},
     tenant::{
@@ -72,6 +75,53 @@ pub fn platform() -> Platform {
             ..minimal.spec
         },
     )
+}
+
+/// The same Platform with releases that are tried beside the one that serves, and taken back by what Prometheus says;
+/// load decides the number of pods.
+pub fn blue_green() -> Platform {
+    let of_release = "{namespace=\"{{namespace}}\",release=\"{{revision}}\"";
+    let metric = |name: &str, query: String, most: f64, stage: Stage| Metric {
+        name: name.to_owned(),
+        query,
+        threshold_range: ThresholdRange { min: None, max: Some(most) },
+        stage,
+    };
+    let errors = format!(
+        "(sum(rate(tenantry_api_requests_total{of_release},status=~\"5..\"}}[1m])) or vector(0)) / sum(rate(tenantry_api_requests_total{of_release}}}[1m]))"
+    );
+    let slowness = format!(
+        "histogram_quantile(0.99, sum by (le) (rate(tenantry_api_request_duration_seconds_bucket{of_release}}}[1m])))"
+    );
+    let mut platform = platform();
+    platform.spec.rollout = Rollout {
+        strategy: RolloutStrategy::BlueGreen,
+        auto_promotion_seconds: Some(60),
+        scale_down_delay_seconds: 300,
+        analysis: Some(Analysis {
+            prometheus: Prometheus { address: "http://prometheus.monitoring:9090".to_owned() },
+            interval_seconds: 30,
+            count: 5,
+            failure_limit: 1,
+            metrics: vec![
+                // Before the switch only those ask green who know the preview Service.
+                metric("error-ratio", errors, 0.01, Stage::AfterPromotion),
+                metric("p99-seconds", slowness, 1.0, Stage::AfterPromotion),
+            ],
+        }),
+        ..Rollout::default()
+    };
+    platform.spec.autoscaling = Some(Autoscaling {
+        enabled: true,
+        engine: AutoscalingEngine::HorizontalPodAutoscaler,
+        min_replicas: 3,
+        max_replicas: 12,
+        target_cpu_utilization_percentage: Some(70),
+        target_requests_in_flight_per_pod: None,
+        prometheus: None,
+        behavior: None,
+    });
+    platform
 }
 
 pub fn tenant() -> Tenant {

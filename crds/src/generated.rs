@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde::Serialize;
 
-use crate::{all_crds, definition, examples, yaml};
+use crate::{Platform, all_crds, definition, examples, yaml};
 
 /// A file: its path from the root of the repository, and what belongs in it.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct File {
 pub fn files() -> Result<Vec<File>> {
     let mut files = vec![
         example("platform", &examples::platform())?,
+        autoscaled("blue-green/platform", &examples::blue_green())?,
         example("tenant", &examples::tenant())?,
         example("role-binding", &examples::role_binding())?,
         example("payment-provider", &examples::payment_provider())?,
@@ -38,6 +39,19 @@ pub fn definition_path(crd: &CustomResourceDefinition) -> PathBuf {
 }
 
 fn example<K: CustomResourceExt + Serialize>(name: &str, object: &K) -> Result<File> {
+    commented::<K>(name, object)
+}
+
+/// Without the number of pods, which is the autoscaler's.
+fn autoscaled(name: &str, platform: &Platform) -> Result<File> {
+    let mut object = serde_json::to_value(platform)?;
+    if let Some(spec) = object["spec"].as_object_mut() {
+        spec.shift_remove("replicas");
+    }
+    commented::<Platform>(name, &object)
+}
+
+fn commented<K: CustomResourceExt>(name: &str, object: &impl Serialize) -> Result<File> {
     let crd = definition::<K>();
     let schema = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
     let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_ref()).context("a derived kind has a schema")?;

@@ -388,6 +388,7 @@ fn a_threshold_has_an_end() {
 fn the_types_check_themselves_by_the_same_rules() {
     use crds::examples;
     assert!(examples::platform().validate_cel().is_ok());
+    assert!(examples::blue_green().validate_cel().is_ok());
     assert!(examples::role_binding().validate_cel().is_ok());
     assert!(examples::payment_provider().validate_cel().is_ok());
     assert!(examples::rate_limit_policy().validate_cel().is_ok());

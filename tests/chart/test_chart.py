@@ -33,6 +33,17 @@ def test_the_chart_speaks_of_the_version_in_the_workspace():
     assert chart().metadata["appVersion"] == version
 
 
+def test_the_platform_pulls_its_images_with_the_same_secrets_unless_it_names_others():
+    spec = {"postgres": {"managed": {"storage": {"size": "1Gi"}}}, "redis": {"managed": {}}}
+    platform = {"enabled": True, "spec": spec}
+    mine = {"imagePullSecrets": [{"name": "mine"}], "global": {"imagePullSecrets": [{"name": "all"}, {"name": "mine"}]}}
+    made = only(render(mine | {"platform": platform}, is_install=False, is_upgrade=True), "Platform", "main")
+    assert made["spec"]["imagePullSecrets"] == [{"name": "mine"}, {"name": "all"}]
+    named = {"enabled": True, "spec": spec | {"imagePullSecrets": [{"name": "theirs"}]}}
+    assert only(render(mine | {"platform": named}, is_install=False, is_upgrade=True), "Platform", "main")["spec"]["imagePullSecrets"] == [{"name": "theirs"}]
+    assert "imagePullSecrets" not in only(render({"platform": platform}, is_install=False, is_upgrade=True), "Platform", "main")["spec"]
+
+
 @every_values_file
 def test_every_object_is_valid_kubernetes_1_32_to_1_37(name):
     objects = [o for o in rendered(name) if not o["apiVersion"].startswith("monitoring.coreos.com/")]

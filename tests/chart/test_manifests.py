@@ -117,14 +117,14 @@ def test_kubectl_applies_the_kinds_alone():
 
 
 def examples():
-    return sorted((ROOT / "manifests/examples").glob("*.yaml"))
+    return sorted((ROOT / "manifests/examples").rglob("*.yaml"))
 
 
 def test_there_is_an_example_of_every_kind():
     assert set(KINDS) <= {o["kind"] for path in examples() for o in read(path)}
 
 
-@pytest.mark.parametrize("path", examples(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", examples(), ids=lambda path: str(path.relative_to(ROOT / "manifests/examples")))
 def test_every_example_is_accepted(path):
     assert [why for version in (VERSIONS[0], VERSIONS[-1]) for o in read(path) for why in complaints(o, version)] == []
 

@@ -123,7 +123,7 @@ fn default_retention() -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupDestination {
-    /// Bucket and folder, such as `s3://backups/tenantry`.
+    /// Bucket and folder: `s3://<bucket>/<folder>`, `gs://<bucket>/<folder>` or `azure://<account>/<container>/<folder>`.
     #[schemars(length(max = 512), regex(pattern = r"^(s3|gs|azure)://\S+$"))]
     pub path: String,
 
@@ -132,7 +132,8 @@ pub struct BackupDestination {
     #[schemars(length(max = 512), regex(pattern = URL))]
     pub endpoint: Option<String>,
 
-    /// Secret with `accessKeyId` and `secretAccessKey`.
+    /// Secret that opens it. For `s3://` the keys `accessKeyId` and `secretAccessKey`; for `gs://` the key
+    /// `applicationCredentials`, the JSON of a service account; for `azure://` the key `connectionString`.
     pub secret_ref: SecretRef,
 }
 

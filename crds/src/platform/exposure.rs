@@ -67,6 +67,7 @@ pub enum IssuerKind {
     ClusterIssuer,
 }
 
+/// An HTTPRoute. TLS ends at the Gateway, so `status.url` and the addresses for webhooks begin with `https`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {

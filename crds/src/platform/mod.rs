@@ -28,7 +28,7 @@ pub use self::{
         Rollout, RolloutPhase, RolloutStatus, RolloutStrategy, Stage, ThresholdRange, Verdict,
     },
 };
-use crate::refs::{OBJECT_NAME, SecretKeyRef, URL};
+use crate::refs::{OBJECT_NAME, SecretKeyRef, SecretRef, URL};
 
 /// One deployment of the API, and what it stands on.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -71,6 +71,13 @@ pub struct PlatformSpec {
     /// Image of the API; the one that came with the operator when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
+
+    /// Secrets of type `kubernetes.io/dockerconfigjson` to pull images with: the API's, and those of managed PostgreSQL and
+    /// Redis.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<SecretRef>,
 
     /// Pods of the API. Leave it out of what you apply while autoscaling is on: the autoscaler then writes it, and each
     /// apply that names a number takes it back to that. 0 stops the API, and the autoscaler with it.
@@ -413,6 +420,7 @@ impl Platform {
             name,
             PlatformSpec {
                 image: None,
+                image_pull_secrets: Vec::new(),
                 replicas: default_replicas(),
                 autoscaling: None,
                 resources: None,

@@ -18,5 +18,10 @@ metadata:
   {{- $keep := ternary (dict "helm.sh/resource-policy" "keep") dict .root.Values.platform.keep }}
   {{- include "tenantry.metadata" (dict "root" .root "name" .root.Values.platform.name "namespace" (include "tenantry.platformNamespace" .root) "annotations" (merge (dict) $keep (.annotations | default dict))) | nindent 2 }}
 spec:
-  {{- toYaml .root.Values.platform.spec | nindent 2 }}
+  {{- $spec := deepCopy .root.Values.platform.spec }}
+  {{- $secrets := concat .root.Values.imagePullSecrets .root.Values.global.imagePullSecrets | uniq }}
+  {{- if and $secrets (not (hasKey $spec "imagePullSecrets")) }}
+  {{- $_ := set $spec "imagePullSecrets" $secrets }}
+  {{- end }}
+  {{- toYaml $spec | nindent 2 }}
 {{- end -}}

@@ -47,7 +47,7 @@ pub fn job(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Sourc
     let container = Container {
         name: "migrate".into(),
         image: Some(validated.image.clone()),
-        image_pull_policy: Some(workload::pull_policy(found)),
+        image_pull_policy: Some(workload::pull_policy(&found.platform)),
         args: Some(vec!["migrate".into()]),
         env: Some(env),
         volume_mounts: Some(workload::database_mounts(postgres)).filter(|mounts| !mounts.is_empty()),
@@ -58,6 +58,7 @@ pub fn job(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Sourc
     };
     let pod = PodSpec {
         containers: vec![container],
+        image_pull_secrets: workload::pull_secrets(&found.platform),
         restart_policy: Some("Never".into()),
         // It speaks to the database only.
         automount_service_account_token: Some(false),

@@ -29,7 +29,7 @@ use super::{
 use crate::kube_ext::{Prepared, owner, platform_labels};
 
 pub use migration::name as migration_name;
-pub use workload::{color_selector, selector};
+pub use workload::{color_selector, pull_policy, pull_secrets, selector};
 
 /// Annotation on the pods' template: which migration it was started after.
 pub const ANNOTATION_MIGRATION: &str = "tenantry.dev/migration";

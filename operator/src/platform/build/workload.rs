@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use contract::names::{
     self, API_NAME, LABEL_COLOR, LABEL_INSTANCE, LABEL_NAME, LABEL_PLATFORM, PORT_HTTP, PORT_MANAGEMENT, SEALING_KEY,
 };
-use crds::platform::Color;
+use crds::{Platform, platform::Color};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
             Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction,
-            KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile,
-            SecretKeySelector, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+            KeyToPath, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+            SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
@@ -118,6 +118,7 @@ fn pod(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Source, r
     volumes.extend(database_volumes(postgres));
     let mut pod = PodSpec {
         containers: vec![container(found, validated, postgres, redis)],
+        image_pull_secrets: pull_secrets(&found.platform),
         service_account_name: Some(names::api(&found.name)),
         security_context: Some(pod_security()),
         termination_grace_period_seconds: Some(i64::from(spec.api.drain_seconds) + FINISH_SECONDS),
@@ -144,7 +145,7 @@ fn container(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Sou
     Container {
         name: "api".into(),
         image: Some(validated.image.clone()),
-        image_pull_policy: Some(pull_policy(found)),
+        image_pull_policy: Some(pull_policy(&found.platform)),
         args: Some(vec!["serve".into()]),
         ports: Some(vec![port(PORT_HTTP, HTTP), port(PORT_MANAGEMENT, MANAGEMENT)]),
         env: Some(env(found, postgres, redis)),
@@ -281,9 +282,16 @@ pub fn database_mounts(postgres: &Source) -> Vec<VolumeMount> {
 
 /// Named also where no image is: without it Kubernetes pulls the tag `latest` at each start, and an image that was only
 /// loaded into its nodes is not found.
-pub fn pull_policy(found: &Dereferenced) -> String {
-    let image = found.platform.spec.image.as_ref();
+pub fn pull_policy(platform: &Platform) -> String {
+    let image = platform.spec.image.as_ref();
     image.map(|image| image.pull_policy).unwrap_or_default().as_str().to_owned()
+}
+
+/// Secrets to pull images with; `None` leaves it to the ServiceAccount.
+pub fn pull_secrets(platform: &Platform) -> Option<Vec<LocalObjectReference>> {
+    let secrets = &platform.spec.image_pull_secrets;
+    let secrets = secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() });
+    Some(secrets.collect::<Vec<_>>()).filter(|secrets| !secrets.is_empty())
 }
 
 /// The `restricted` level of the pod security standards.

@@ -1,6 +1,6 @@
 //! What a person would look at with `kubectl get -o yaml`, and what is said of it.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::api::{
     apps::v1::{StatefulSet, StatefulSetStatus},
@@ -130,70 +130,44 @@ fn the_objects_of_a_cluster() {
     );
 }
 
-/// The published schemas, where the folder with them is.
-fn schema(file: &str) -> Option<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/peer-crds").join(file);
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("NOT CHECKED against the published schema: there is no {}", path.display());
-        return None;
-    };
-    let crd: Value = serde_saphyr::from_str(&text).unwrap();
-    Some(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone())
-}
-
-/// Unknown fields, wrong types, missing fields and values that are not in the list, with their path.
-fn complaints(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
-    let kind = schema["type"].as_str().unwrap_or_default();
-    let fits = match kind {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "boolean" => value.is_boolean(),
-        _ => true,
-    };
-    if !fits {
-        found.push(format!("{path}: {value} is no {kind}"));
-    }
-    if schema["enum"].as_array().is_some_and(|allowed| !allowed.contains(value)) {
-        found.push(format!("{path}: {value} is not allowed"));
-    }
-    for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if value.get(required).is_none() {
-            found.push(format!("{path}.{required} is missing"));
-        }
-    }
-    for (key, inner) in value.as_object().into_iter().flatten() {
-        match (schema["properties"].get(key), schema.get("additionalProperties")) {
-            (Some(schema), _) | (None, Some(schema)) => complaints(schema, inner, &format!("{path}.{key}"), found),
-            (None, None) if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
-            (None, None) => found.push(format!("{path}.{key} is unknown")),
-        }
-    }
-    for (at, inner) in value.as_array().into_iter().flatten().enumerate() {
-        complaints(&schema["items"], inner, &format!("{path}[{at}]"), found);
-    }
-}
-
 #[test]
 fn cloudnativepg_would_take_what_we_make() {
     let found = clustered();
     let managed = found.platform.spec.postgres.managed.clone().unwrap();
     let backups = cluster::backups(&found, &managed, found.managed.postgres.as_ref().unwrap());
-    for (file, object) in [("cnpg-clusters.yaml", &cluster_of(&found)), ("cnpg-scheduledbackups.yaml", &backups[0])] {
-        let Some(schema) = schema(file) else { continue };
-        let mut wrong = Vec::new();
-        complaints(&schema["properties"]["spec"], &object.data["spec"], "spec", &mut wrong);
-        assert_eq!(wrong, Vec::<String>::new(), "{file}");
-        // That this can fail at all.
-        complaints(
-            &schema["properties"]["spec"],
-            &json!({ "instances": "3", "cluster": 1, "nonsense": {} }),
-            "spec",
-            &mut wrong,
-        );
-        assert!(wrong.len() >= 2, "{wrong:?}");
+    published::takes("cnpg-clusters.yaml", &cluster_of(&found));
+    published::takes("cnpg-scheduledbackups.yaml", &backups[0]);
+}
+
+#[test]
+fn each_kind_of_object_store_has_its_address_and_its_keys() {
+    for (path, address, credentials) in [
+        ("s3://backups/main", "s3://backups/main", "s3Credentials"),
+        ("gs://backups/main", "gs://backups/main", "googleCredentials"),
+        ("azure://acme/backups/main", "https://acme.blob.core.windows.net/backups/main", "azureCredentials"),
+    ] {
+        let mut found = found(&CLUSTERED.replace("s3://backups/main, endpoint: https://s3.example", path));
+        there(&mut found).peers.clusters = true;
+        let cluster = cluster_of(&found);
+        published::takes("cnpg-clusters.yaml", &cluster);
+        let store = &cluster.data["spec"]["backup"]["barmanObjectStore"];
+        assert_eq!(store["destinationPath"], address);
+        assert!(store[credentials].is_object(), "{store}");
     }
+}
+
+#[test]
+fn images_are_pulled_with_the_declared_secrets() {
+    let found = found(&format!("{MANAGED}imagePullSecrets: [{{name: registry}}]\n"));
+    let managed = found.platform.spec.postgres.managed.as_ref().unwrap();
+    let set = postgres::stateful_set(&found, managed, found.managed.postgres.as_ref().unwrap());
+    let pod = set.spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "registry");
+    let mut found = self::found(&format!("{CLUSTERED}imagePullSecrets: [{{name: registry}}]\n"));
+    there(&mut found).peers.clusters = true;
+    let cluster = cluster_of(&found);
+    published::takes("cnpg-clusters.yaml", &cluster);
+    assert_eq!(cluster.data["spec"]["imagePullSecrets"], json!([{ "name": "registry" }]));
 }
 
 #[test]

@@ -94,6 +94,7 @@ pub async fn remove(ctx: &Ctx, tenant: &Tenant) -> Result<Purge, ReconcileError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::managed::published;
 
     #[test]
     fn a_verdict_about_an_older_generation_is_none() {
@@ -117,6 +118,8 @@ mod tests {
         tenant.metadata.namespace = Some("shop".into());
         let platform = Platform::new_minimal("main", "db", "cache");
         let objects = objects(&tenant, &platform, "tenant_acme_1").map(|(_, object)| object);
+        published::takes("cnpg-databaseroles.yaml", &objects[0]);
+        published::takes("cnpg-databases.yaml", &objects[1]);
         insta::assert_yaml_snapshot!("objects", objects);
     }
 }

@@ -12,7 +12,7 @@ use kube::api::ObjectMeta;
 
 use super::{
     super::{
-        super::dereference::Dereferenced,
+        super::{build::pull_secrets, dereference::Dereferenced},
         dereference::FoundPostgres,
         names::{backup, superuser},
     },
@@ -65,6 +65,7 @@ pub fn cron_job(found: &Dereferenced, managed: &ManagedPostgres, there: &FoundPo
                     template: PodTemplateSpec {
                         metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
                         spec: Some(PodSpec {
+                            image_pull_secrets: pull_secrets(&found.platform),
                             containers: vec![container],
                             restart_policy: Some("Never".into()),
                             automount_service_account_token: Some(false),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        super::dereference::Dereferenced,
+        super::{build::pull_secrets, dereference::Dereferenced},
         dereference::{FoundPostgres, value},
         facts,
         names::{DATABASE, LOGINS, OWNER, Store, backup, owner},
@@ -41,6 +41,9 @@ pub fn cluster(found: &Dereferenced, managed: &ManagedPostgres, there: &FoundPos
     });
     if let Some(resources) = managed.resources.as_ref().and_then(|resources| serde_json::to_value(resources).ok()) {
         spec["resources"] = resources;
+    }
+    if let Some(secrets) = pull_secrets(&found.platform) {
+        spec["imagePullSecrets"] = secrets.into_iter().map(|secret| json!({ "name": secret.name })).collect();
     }
     match (managed.backup.as_ref().zip(destination(managed)), there.peers.object_stores) {
         (None, _) => {}
@@ -109,13 +112,20 @@ fn destination(managed: &ManagedPostgres) -> Option<Value> {
     let destination = managed.backup.as_ref()?.destination.as_ref()?;
     let secret = |key: &str| json!({ "name": destination.secret_ref.name, "key": key });
     let mut store = json!({ "destinationPath": destination.path, "wal": { "compression": "gzip" } });
-    let credentials = json!({ "accessKeyId": secret("accessKeyId"), "secretAccessKey": secret("secretAccessKey") });
-    match destination.path.split_once("://").map(|(scheme, _)| scheme) {
-        Some("gs") => {
+    match destination.path.split_once("://") {
+        Some(("gs", _)) => {
             store["googleCredentials"] = json!({ "applicationCredentials": secret("applicationCredentials") });
         }
-        Some("azure") => store["azureCredentials"] = json!({ "connectionString": secret("connectionString") }),
-        _ => store["s3Credentials"] = credentials,
+        Some(("azure", path)) => {
+            // Barman wants the address that Azure gives a container.
+            let (account, path) = path.split_once('/').unwrap_or((path, ""));
+            store["destinationPath"] = format!("https://{account}.blob.core.windows.net/{path}").into();
+            store["azureCredentials"] = json!({ "connectionString": secret("connectionString") });
+        }
+        _ => {
+            store["s3Credentials"] =
+                json!({ "accessKeyId": secret("accessKeyId"), "secretAccessKey": secret("secretAccessKey") });
+        }
     }
     if let Some(endpoint) = &destination.endpoint {
         store["endpointURL"] = endpoint.as_str().into();

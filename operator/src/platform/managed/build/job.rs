@@ -11,7 +11,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     super::{
-        super::{dereference::Dereferenced, validate::ValidatedPlatform},
+        super::{
+            build::{pull_policy, pull_secrets},
+            dereference::Dereferenced,
+            validate::ValidatedPlatform,
+        },
         names::{LABEL_TASK, OWNER, Store, USERS_ACL, superuser, users},
     },
     pod,
@@ -127,7 +131,7 @@ pub fn of_platform(
     let container = Container {
         name: "job".into(),
         image: Some(image.to_owned()),
-        image_pull_policy: spec.image.as_ref().map(|image| image.pull_policy.as_str().to_owned()),
+        image_pull_policy: Some(pull_policy(platform)),
         args: Some(["job"].iter().chain(command).map(|word| (*word).to_owned()).collect()),
         env: Some(env),
         volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
@@ -143,6 +147,7 @@ pub fn of_platform(
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
                 spec: Some(PodSpec {
                     containers: vec![container],
+                    image_pull_secrets: pull_secrets(platform),
                     restart_policy: Some("Never".into()),
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),

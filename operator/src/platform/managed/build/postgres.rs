@@ -15,7 +15,7 @@ use kube::api::ObjectMeta;
 
 use super::{
     super::{
-        super::dereference::Dereferenced,
+        super::{build::pull_secrets, dereference::Dereferenced},
         dereference::FoundPostgres,
         names::{POSTGRES_PORT, Store, superuser},
     },
@@ -75,6 +75,7 @@ pub fn stateful_set(found: &Dereferenced, managed: &ManagedPostgres, there: &Fou
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
                 spec: Some(PodSpec {
+                    image_pull_secrets: pull_secrets(&found.platform),
                     containers: vec![container],
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
