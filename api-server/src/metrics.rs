@@ -40,6 +40,7 @@ pub struct Metrics {
     pub hash_wait: Histogram,
     pub hash_refused: Counter,
     pub logins_throttled: Counter,
+    pub stuffing: StuffingMetrics,
     pub redis_failures: Counter,
     pub dependencies: DependencyMetrics,
     pub db_connections: Gauge,
@@ -74,6 +75,25 @@ impl DependencyMetrics {
     }
 }
 
+/// `tenantry_api_credential_stuffing_total{kind}`; the audit tells which tenant.
+#[derive(Clone, Debug, Default)]
+pub struct StuffingMetrics(Family<StuffingLabels, Counter>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StuffingLabels {
+    kind: &'static str,
+}
+
+impl StuffingMetrics {
+    pub fn rings(&self, kind: &'static str) {
+        self.0.get_or_create(&StuffingLabels { kind }).inc();
+    }
+
+    pub fn rung(&self, kind: &'static str) -> u64 {
+        self.0.get_or_create(&StuffingLabels { kind }).get()
+    }
+}
+
 impl Metrics {
     pub fn new() -> Self {
         let mut public = Registry::default();
@@ -92,6 +112,7 @@ impl Metrics {
             hash_wait: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             hash_refused: Counter::default(),
             logins_throttled: Counter::default(),
+            stuffing: StuffingMetrics::default(),
             redis_failures: Counter::default(),
             dependencies: DependencyMetrics::default(),
             db_connections: Gauge::default(),
@@ -135,6 +156,11 @@ impl Metrics {
             "logins_throttled",
             "Attempts to sign in that came too soon after failed ones",
             metrics.logins_throttled.clone(),
+        );
+        registry.register(
+            "credential_stuffing",
+            "Alarms that somebody tries stolen passwords: on many accounts from an address, or on a tenant from many addresses",
+            metrics.stuffing.0.clone(),
         );
         registry.register("redis_failures", "Redis commands that failed", metrics.redis_failures.clone());
         registry.register("db_connections", "Open database connections", metrics.db_connections.clone());

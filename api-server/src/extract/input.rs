@@ -49,6 +49,10 @@ impl Violations {
         self.0.push(detail);
     }
 
+    pub fn into_details(self) -> Vec<Detail> {
+        self.0
+    }
+
     /// An error that names them all, or nothing.
     pub fn into_result(self) -> Result<(), ApiError> {
         if self.0.is_empty() { Ok(()) } else { Err(ApiError::validation(self.0)) }

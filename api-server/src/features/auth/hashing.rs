@@ -18,6 +18,7 @@ use tokio::{
 };
 use unicode_normalization::UnicodeNormalization;
 
+use super::foreign::{self, Scheme};
 use crate::metrics::Metrics;
 
 /// Who waits longer than this for a place is better told to come again.
@@ -39,6 +40,8 @@ pub enum HashError {
     Busy,
     #[error("argon2: {0}")]
     Argon2(String),
+    #[error("a hash of another system: {0}")]
+    Foreign(String),
 }
 
 impl Hashing {
@@ -71,6 +74,9 @@ impl Hashing {
                 hasher(parameters)?.hash_password(&normalized(&password)).map_err(argon2_error)?;
                 return Ok(Verdict::Wrong);
             };
+            if Scheme::of(&hash) != Ok(Scheme::Argon2) {
+                return Ok(if foreign::verify(&password, &hash)? { Verdict::RightButOutdated } else { Verdict::Wrong });
+            }
             let parsed = PasswordHash::new(&hash).map_err(|error| HashError::Argon2(error.to_string()))?;
             match Argon2::default().verify_password(&normalized(&password), &parsed) {
                 Ok(()) if is_current(&parsed, parameters) => Ok(Verdict::Right),
@@ -112,7 +118,7 @@ impl Hashing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Right,
-    /// Right, and hashed with other parameters than the tenant's: hash it anew while it is at hand.
+    /// Right, and hashed by another system or with other parameters than the tenant's: hash it anew while it is at hand.
     RightButOutdated,
     Wrong,
 }

@@ -7,7 +7,9 @@
 //! - Whoever says who they are comes in through [`Auth::enter`], where the tenant's policy may ask for a second factor.
 //! - Passwords are tried a few times freely and then ever more slowly, per account and per address, across replicas.
 
+mod breached;
 mod enter;
+mod foreign;
 mod hashing;
 mod http;
 mod model;
@@ -22,6 +24,7 @@ mod throttle;
 mod tokens;
 
 pub use enter::{Entered, Limited, Pending};
+pub use foreign::{Scheme, Unusable};
 pub use http::{SessionOut, router, well_known};
 pub use model::{AuthError, DEFAULT_ROLE};
 pub use proof::{Method, Proof};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
+    breached::is_breached,
     hashing::HashError,
     tokens::{SignError, TokenError},
 };
@@ -64,17 +65,10 @@ pub fn password_faults(password: &str, policy: &PasswordPolicy) -> Vec<Detail> {
             faults.push(fault(code, message));
         }
     }
-    if policy.breached_check && breached(password) {
-        faults.push(fault("BREACHED", "this password is on lists of stolen ones: use another"));
+    if policy.breached_check && is_breached(password) {
+        faults.push(fault("BREACHED", "this password, or nearly this one, is on lists of stolen ones: use another"));
     }
     faults
-}
-
-/// The passwords that are tried first everywhere, as far as they would pass a policy at all.
-fn breached(password: &str) -> bool {
-    const LIST: &str = include_str!("breached_passwords.txt");
-    let password = password.to_lowercase();
-    LIST.lines().any(|line| line == password)
 }
 
 /// Which sessions a logout is about.

@@ -15,7 +15,7 @@ use super::{
     repo,
     sessions::{Sessions, State},
     step_up::Standing,
-    throttle::{Attempt, Throttle, Wait},
+    throttle::{Alarm, Attempt, Throttle, Wait},
     tokens::{self, RefreshSecret, Tokens},
 };
 use crate::{
@@ -120,6 +120,7 @@ impl Auth {
     ) -> Result<Entered, AuthError> {
         let attempt =
             self.throttle.begin(tenant.id, email, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
+        self.record_alarms(tenant.id, &attempt.alarms, device).await?;
         let mut tx = self.db.begin(tenant.id).await?;
         let found = match users::email(email) {
             Some(email) => users::repo::find_by_email(&mut tx, &email).await?,
@@ -129,7 +130,7 @@ impl Auth {
         let (user, hash) = found.map_or((None, None), |(user, hash)| (Some(user), hash));
         let parameters = tenant.auth.password.argon2;
         // One answer and one amount of work, whatever was wrong.
-        let verdict = self.hashing.verify(password.clone(), hash, parameters).await?;
+        let verdict = self.hashing.verify(password.clone(), hash.clone(), parameters).await?;
         let id = user.as_ref().map(|user| user.id);
         let Some(user) = user.filter(|user| verdict != Verdict::Wrong && user.is_active) else {
             self.record_failed_login(tenant.id, id, device).await?;
@@ -140,14 +141,34 @@ impl Auth {
             return Err(AuthError::EmailNotVerified);
         }
         let renewed = match verdict {
-            Verdict::RightButOutdated => Some(self.hashing.hash(password, parameters).await?),
+            // Where there is no place for that now, the next sign-in does it.
+            Verdict::RightButOutdated => self.hashing.hash(password, parameters).await.ok(),
             Verdict::Right | Verdict::Wrong => None,
         };
         let mut tx = self.db.begin(tenant.id).await?;
+        // Under the lock: a password that was changed, or an account that was banned, while the old one was hashed opens nothing.
+        users::repo::lock_user(&mut tx, user.id).await?;
+        let same = users::repo::password_hash(&mut tx, user.id).await? == hash;
+        let Some(user) = users::repo::find_user(&mut tx, user.id).await?.filter(|user| same && user.is_active) else {
+            return Err(AuthError::InvalidCredentials);
+        };
         if let Some(hash) = renewed {
             users::repo::update_password_hash(&mut tx, user.id, &hash).await?;
         }
         self.enter(tx, tenant, user, Proof::by(Method::Password), "LOGIN", device).await
+    }
+
+    /// Remembers that somebody tries stolen passwords, once for each alarm.
+    async fn record_alarms(&self, tenant: TenantId, alarms: &[Alarm], device: &Device) -> Result<(), sqlx::Error> {
+        if alarms.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.db.begin(tenant).await?;
+        for alarm in alarms {
+            let entry = Entry::new("tenant", "CREDENTIAL_STUFFING").of(tenant.to_string()).from(device).failed();
+            audit::record_in_tx(&mut tx, &entry.with(json!({ "kind": alarm.as_str() })), self.clock.now()).await?;
+        }
+        tx.commit().await
     }
 
     /// Remembers that a sign-in failed, the same way whether there is such an account or not: the time must not tell.

@@ -3,14 +3,21 @@
 //! After [`ACCOUNT`]'s and [`ADDRESS`]'s free attempts each further one makes the next wait twice as long. The count is shared
 //! by all replicas, in Redis; while that is away each replica counts for itself. An account that does not exist is counted
 //! like one that does: being throttled tells nothing.
+//!
+//! Who tries stolen passwords tries each account once, so two more things are watched: how many accounts fail from one address
+//! ([`MANY_ACCOUNTS`]), and from how many addresses sign-ins to a tenant fail ([`MANY_ADDRESSES`]) beside those that succeed.
+//! Either raises an alarm, and the waits; whoever signs in counts for neither.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+};
 
 use contract::TenantId;
 use jiff::{SignedDuration, Timestamp};
 use moka::sync::Cache;
 use parking_lot::Mutex;
-use redis::Script;
+use redis::{Script, ScriptInvocation};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -27,19 +34,36 @@ struct Pace {
 }
 
 const ACCOUNT: Pace = Pace { free: 5, first: SignedDuration::from_secs(30), longest: SignedDuration::from_hours(1) };
-/// Many people can share an address; who tries many accounts from one is stuffing it with stolen passwords.
+/// Many people can share an address.
 const ADDRESS: Pace = Pace { free: 30, first: SignedDuration::from_secs(30), longest: SignedDuration::from_hours(1) };
 /// Failures are forgotten this long after the last one.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 const COUNTED_HERE: u64 = 100_000;
 
+/// So many accounts that failed from one address are no office whose people forgot their passwords …
+const MANY_ACCOUNTS: u32 = 20;
+/// … and it waits this long, twice as long after each further one.
+const STUFFING: Pace =
+    Pace { free: MANY_ACCOUNTS, first: SignedDuration::from_mins(15), longest: SignedDuration::from_hours(24) };
+/// The accounts of an address are forgotten this long after the last one.
+const STUFFING_FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
+
+/// So many addresses that failed within [`ATTACK_WINDOW`], and [`ATTACK_RATIO`] times those that signed in, are one attacker.
+const MANY_ADDRESSES: u32 = 100;
+const ATTACK_RATIO: u32 = 3;
+const ATTACK_WINDOW: SignedDuration = SignedDuration::from_mins(10);
+/// Meanwhile an account has fewer free attempts.
+const ATTACKED_FREE: u32 = 2;
+
 static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("throttle.lua")));
 
 /// What was tried so far.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Tries {
     failures: u32,
     blocked_until: Option<Timestamp>,
+    /// Of an address: the accounts that failed from it.
+    accounts: HashSet<[u8; 8]>,
 }
 
 #[derive(Clone)]
@@ -54,8 +78,39 @@ pub struct Throttle {
 /// One attempt that was let through.
 #[derive(Debug)]
 pub struct Attempt {
+    tenant: TenantId,
     account: String,
     address: String,
+    ip: String,
+    /// Stands for the account in the set of its address.
+    name: [u8; 8],
+    /// What this attempt was one too many of.
+    pub alarms: Vec<Alarm>,
+}
+
+impl Attempt {
+    fn accounts(&self) -> String {
+        format!("{}:accounts", self.address)
+    }
+}
+
+/// Somebody tries stolen passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Alarm {
+    /// On many accounts from one address.
+    ManyAccounts,
+    /// On a tenant from many addresses.
+    ManyAddresses,
+}
+
+impl Alarm {
+    /// For the audit and the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ManyAccounts => "many_accounts",
+            Self::ManyAddresses => "many_addresses",
+        }
+    }
 }
 
 /// Seconds to wait before the next attempt.
@@ -71,21 +126,31 @@ impl Throttle {
 
     /// Begins an attempt, or says how long to wait. It counts as failed until [`Throttle::succeeded`].
     pub async fn begin(&self, tenant: TenantId, email: &str, ip: &str) -> Result<Attempt, Wait> {
-        let attempt = Attempt { account: self.account(tenant, email), address: self.address(tenant, ip) };
+        let digest = digest(email);
+        let mut attempt = Attempt {
+            tenant,
+            account: self.key(tenant, format_args!("account:{}", hex::encode(&digest[..16]))),
+            address: self.key(tenant, format_args!("address:{ip}")),
+            ip: ip.to_owned(),
+            name: digest.first_chunk().copied().unwrap_or_default(),
+            alarms: vec![],
+        };
         let now = self.clock.now();
-        let mut script = BEGIN.prepare_invoke();
-        script.key(&attempt.account).key(&attempt.address).arg(now.as_millisecond()).arg(millis(FORGOTTEN));
-        for pace in [ACCOUNT, ADDRESS] {
-            script.arg(pace.free).arg(millis(pace.first)).arg(millis(pace.longest));
-        }
-        let wait = match self.redis.run::<i64>(&script).await {
-            Ok(wait) => SignedDuration::from_millis(wait),
+        let wait = match self.redis.run::<(i64, bool, bool)>(&self.script(&attempt, now)).await {
+            Ok((wait, accounts, addresses)) => {
+                let rung = [(accounts, Alarm::ManyAccounts), (addresses, Alarm::ManyAddresses)];
+                attempt.alarms.extend(rung.into_iter().filter_map(|(rings, alarm)| rings.then_some(alarm)));
+                SignedDuration::from_millis(wait)
+            }
             Err(error) => {
                 self.metrics.redis_failures.inc();
                 tracing::debug!(%error, "attempts to sign in are counted by this replica alone");
-                self.begin_here(&attempt, now)
+                self.begin_here(&mut attempt, now)
             }
         };
+        for alarm in &attempt.alarms {
+            self.metrics.stuffing.rings(alarm.as_str());
+        }
         if wait.is_positive() {
             self.metrics.logins_throttled.inc();
             return Err(Wait(u32::try_from((wait.as_millis() + 999) / 1000).unwrap_or(u32::MAX)));
@@ -93,15 +158,49 @@ impl Throttle {
         Ok(attempt)
     }
 
-    /// The password was right: the account's failures are forgotten. The address keeps its own, or a thief with one account
-    /// would have as many tries as they like.
+    fn script(&self, attempt: &Attempt, now: Timestamp) -> ScriptInvocation<'static> {
+        let mut script = BEGIN.prepare_invoke();
+        script.key(&attempt.account).key(&attempt.address);
+        script.key(attempt.accounts()).key(self.addresses(attempt.tenant));
+        script.key(self.key(attempt.tenant, format_args!("succeeded")));
+        script.key(self.key(attempt.tenant, format_args!("alarm")));
+        script.arg(now.as_millisecond()).arg(millis(FORGOTTEN));
+        for pace in [ACCOUNT, ADDRESS] {
+            script.arg(pace.free).arg(millis(pace.first)).arg(millis(pace.longest));
+        }
+        script.arg(&attempt.name[..]).arg(&attempt.ip);
+        script
+            .arg(STUFFING.free)
+            .arg(millis(STUFFING.first))
+            .arg(millis(STUFFING.longest))
+            .arg(millis(STUFFING_FORGOTTEN));
+        script.arg(MANY_ADDRESSES).arg(ATTACK_RATIO).arg(ATTACKED_FREE).arg(millis(ATTACK_WINDOW));
+        script
+    }
+
+    /// The password was right: the account's failures are forgotten, and it is none that fails from its address. The address
+    /// keeps its own count, or a thief with one account would have as many tries as they like.
     pub async fn succeeded(&self, attempt: &Attempt) {
-        self.forget(&attempt.account).await;
+        self.here.invalidate(&attempt.account);
+        if let Some(address) = self.here.get(&attempt.address) {
+            address.lock().accounts.remove(&attempt.name);
+        }
+        let succeeded = self.key(attempt.tenant, format_args!("succeeded"));
+        let mut pipe = redis::pipe();
+        pipe.del(&attempt.account).ignore();
+        pipe.srem(attempt.accounts(), &attempt.name[..]).ignore();
+        pipe.srem(self.addresses(attempt.tenant), &attempt.ip).ignore();
+        pipe.cmd("SET").arg(&succeeded).arg(0).arg("NX").arg("PX").arg(millis(ATTACK_WINDOW)).ignore();
+        pipe.incr(&succeeded, 1).ignore();
+        if self.redis.pipeline(&pipe).await.is_err() {
+            self.metrics.redis_failures.inc();
+        }
     }
 
     /// Lets an account be tried again at once: its password was set anew, or an administrator says so.
     pub async fn unlock(&self, tenant: TenantId, email: &str) {
-        self.forget(&self.account(tenant, email)).await;
+        let account = self.key(tenant, format_args!("account:{}", hex::encode(&digest(email)[..16])));
+        self.forget(&account).await;
     }
 
     async fn forget(&self, key: &str) {
@@ -111,7 +210,8 @@ impl Throttle {
         }
     }
 
-    fn begin_here(&self, attempt: &Attempt, now: Timestamp) -> SignedDuration {
+    /// Counts in this process alone; how many addresses fail shows only where all replicas count together.
+    fn begin_here(&self, attempt: &mut Attempt, now: Timestamp) -> SignedDuration {
         let (account, address) = (self.tries(&attempt.account), self.tries(&attempt.address));
         // Always in this order, so two attempts never wait for each other.
         let (mut account, mut address) = (account.lock(), address.lock());
@@ -120,6 +220,14 @@ impl Throttle {
         if !wait.is_positive() {
             count(&mut account, ACCOUNT, now);
             count(&mut address, ADDRESS, now);
+            let new = address.accounts.insert(attempt.name);
+            let accounts = u32::try_from(address.accounts.len()).unwrap_or(u32::MAX);
+            if let Some(until) = delay(accounts, STUFFING).and_then(|delay| now.checked_add(delay).ok()) {
+                address.blocked_until = address.blocked_until.max(Some(until));
+            }
+            if new && accounts == MANY_ACCOUNTS {
+                attempt.alarms.push(Alarm::ManyAccounts);
+            }
         }
         wait
     }
@@ -128,15 +236,19 @@ impl Throttle {
         self.here.get_with(key.to_owned(), Arc::default)
     }
 
-    /// Both keys of a tenant share a Redis Cluster slot. The address is hashed: Redis is no place for a list of users.
-    fn account(&self, tenant: TenantId, email: &str) -> String {
-        let digest = Sha256::digest(email.trim().to_lowercase());
-        self.redis.key(format_args!("{{t:{tenant}}}:tries:account:{}", hex::encode(&digest[..16])))
+    /// All keys of a tenant share a Redis Cluster slot.
+    fn key(&self, tenant: TenantId, of: std::fmt::Arguments<'_>) -> String {
+        self.redis.key(format_args!("{{t:{tenant}}}:tries:{of}"))
     }
 
-    fn address(&self, tenant: TenantId, ip: &str) -> String {
-        self.redis.key(format_args!("{{t:{tenant}}}:tries:address:{ip}"))
+    fn addresses(&self, tenant: TenantId) -> String {
+        self.key(tenant, format_args!("addresses"))
     }
+}
+
+/// Redis is no place for a list of users.
+fn digest(email: &str) -> [u8; 32] {
+    Sha256::digest(email.trim().to_lowercase()).into()
 }
 
 fn count(tries: &mut Tries, pace: Pace, now: Timestamp) {

@@ -8,6 +8,7 @@
 
 mod admin;
 mod http;
+mod import;
 mod model;
 pub mod repo;
 mod roles;
@@ -25,5 +26,5 @@ pub use self::{
 use crate::app::App;
 
 pub fn router() -> OpenApiRouter<App> {
-    http::router().merge(roles::router()).merge(admin::router())
+    http::router().merge(roles::router()).merge(admin::router()).merge(import::router())
 }

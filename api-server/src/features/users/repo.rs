@@ -1,6 +1,6 @@
 //! The room's SQL.
 
-use contract::RoleName;
+use contract::{RoleName, Secret};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::{query, query_as, query_scalar};
@@ -94,6 +94,35 @@ pub async fn insert_user(
     .await
     .map_err(taken_or)?;
     Ok(row.try_into()?)
+}
+
+/// Adds a user of another system, unless one with this address exists.
+pub async fn import_user(
+    tx: &mut TenantTx,
+    new: &super::import::Imported,
+    now: Timestamp,
+) -> Result<Option<UserId>, sqlx::Error> {
+    let (tenant, id) = (tx.tenant().as_uuid(), Uuid::now_v7());
+    let added = query_scalar!(
+        "INSERT INTO auth.users
+           (tenant_id, id, email, name, first_name, last_name, password_hash, role, email_verified, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)
+         ON CONFLICT (tenant_id, email) DO NOTHING
+         RETURNING id",
+        tenant,
+        id,
+        new.email,
+        new.name.name,
+        new.name.first,
+        new.name.last,
+        new.password_hash.as_ref().map(Secret::expose),
+        new.role.as_str(),
+        new.email_verified,
+        now.to_sqlx()
+    )
+    .fetch_optional(tx.conn())
+    .await?;
+    Ok(added.map(UserId))
 }
 
 /// Accounts that exist; deleted ones do not count.

@@ -25,8 +25,8 @@ use crate::{
 /// The room's handle. Cheap to clone.
 #[derive(Clone)]
 pub struct Users {
-    db: Db,
-    clock: Clock,
+    pub(super) db: Db,
+    pub(super) clock: Clock,
     auth: Auth,
 }
 
@@ -276,7 +276,7 @@ pub async fn target(
 }
 
 /// Nobody gives a role that reaches further than they do.
-fn may_give(tenant: &TenantSnapshot, by: &CurrentUser, role: &RoleName) -> Result<(), UsersError> {
+pub(super) fn may_give(tenant: &TenantSnapshot, by: &CurrentUser, role: &RoleName) -> Result<(), UsersError> {
     if !tenant.has_role(role) {
         return Err(UsersError::NoSuchRole(role.to_string()));
     }
@@ -285,9 +285,14 @@ fn may_give(tenant: &TenantSnapshot, by: &CurrentUser, role: &RoleName) -> Resul
 
 /// Whether one more user is within the tenant's quota.
 pub async fn has_room(tx: &mut TenantTx, tenant: &TenantSnapshot) -> Result<(), UsersError> {
-    let Some(quota) = tenant.quotas.users else { return Ok(()) };
+    if room(tx, tenant).await? == 0 { Err(UsersError::QuotaReached) } else { Ok(()) }
+}
+
+/// How many more users are within the tenant's quota.
+pub(super) async fn room(tx: &mut TenantTx, tenant: &TenantSnapshot) -> Result<u64, sqlx::Error> {
+    let Some(quota) = tenant.quotas.users else { return Ok(u64::MAX) };
     let users = repo::count_users(tx, &UserFilter::default()).await?;
-    if u64::try_from(users).is_ok_and(|users| users >= quota) { Err(UsersError::QuotaReached) } else { Ok(()) }
+    Ok(quota.saturating_sub(u64::try_from(users).unwrap_or_default()))
 }
 
 fn role(tenant: &TenantSnapshot, name: RoleName) -> Role {

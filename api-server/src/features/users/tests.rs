@@ -300,3 +300,76 @@ async fn a_deleted_account_leaves_nothing_personal_and_an_intact_audit() {
     // The address is free again.
     app.register("ada@acme.test").await;
 }
+
+#[tokio::test]
+async fn accounts_of_another_system_come_with_their_hashes_row_by_row() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let old = bcrypt::hash("their-old-one", 4).unwrap();
+    let import = async |token: &str, users: serde_json::Value| {
+        app.post("/api/v1/admin/users/import", &json!({ "users": users })).bearer(token).send().await
+    };
+    let users = json!([
+        { "email": "Grace@acme.test", "firstName": "Grace", "lastName": "Hopper", "passwordHash": old, "role": "vendor", "emailVerified": true },
+        { "email": "admin@acme.test", "name": "Taken" },
+        { "email": "nobody", "passwordHash": "$1$md5$hash", "role": "wizard" },
+        { "email": "dear@acme.test", "name": "Dear", "passwordHash": old.replacen("$04$", "$31$", 1) },
+        { "email": "grace@acme.test", "name": "Twice" },
+        { "email": "later@acme.test", "name": "Later" },
+    ]);
+    let done = import(&admin, users.clone()).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    let data = &done.json["data"];
+    assert_eq!(
+        (&data["created"], &data["exists"], &data["refused"]),
+        (&json!(2), &json!(2), &json!(2)),
+        "{}",
+        done.text
+    );
+    let results: Vec<_> = data["rows"].as_array().unwrap().iter().map(|row| row["result"].as_str().unwrap()).collect();
+    assert_eq!(results, ["created", "exists", "refused", "refused", "exists", "created"]);
+    let fields: Vec<_> =
+        data["rows"][2]["details"].as_array().unwrap().iter().map(|detail| detail["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["email", "name", "passwordHash", "role"]);
+    assert!(!done.text.contains(&old), "a hash is in no answer");
+    // Sent again, it finds what is there.
+    assert_eq!(import(&admin, users).await.json["data"]["exists"], 4);
+
+    let body = json!({ "email": "grace@acme.test", "password": "their-old-one" });
+    let login = app.post("/api/v1/auth/login", &body).send().await;
+    assert_eq!(login.status, StatusCode::OK, "{}", login.text);
+    let user = &login.json["data"]["user"];
+    assert_eq!(
+        (&user["role"], &user["emailVerified"], &user["lastName"]),
+        (&json!("VENDOR"), &json!(true), &json!("Hopper"))
+    );
+    let logs = app.get("/api/v1/admin/audit-logs?action=import").bearer(&admin).send().await;
+    assert_eq!(logs.json["data"].as_array().unwrap().len(), 2);
+    assert!(!logs.text.contains("$2b$"));
+
+    for bad in [json!([]), json!(vec![json!({ "email": "a@b.co", "name": "A" }); 501])] {
+        assert_eq!(import(&admin, bad).await.code(), "VALIDATION_ERROR");
+    }
+}
+
+#[tokio::test]
+async fn an_import_gives_no_role_that_reaches_further_and_keeps_the_quota() {
+    let app = TestApp::new().await;
+    let office = app.register("office@acme.test").await;
+    let mut acme = app.tenant("acme");
+    let role = contract::RoleName::new("OFFICE").unwrap();
+    let permissions = ["users:create", "payments:pay", "payments:cancel"].map(|p| p.parse().unwrap()).into();
+    acme.bindings =
+        vec![contract::access::Binding { role, permissions, ..binding("office", "USER", "office@acme.test") }];
+    acme.quotas.users = Some(2);
+    app.serve(&acme);
+    let users = json!([
+        { "email": "boss@acme.test", "name": "Boss", "role": "ADMIN" },
+        { "email": "one@acme.test", "name": "One" },
+        { "email": "two@acme.test", "name": "Two" },
+    ]);
+    let done = app.post("/api/v1/admin/users/import", &json!({ "users": users })).bearer(token(&office)).send().await;
+    let rows = &done.json["data"]["rows"];
+    assert_eq!(rows[0]["details"][0]["code"], "TOO_FAR", "{}", done.text);
+    assert_eq!((&rows[1]["result"], &rows[2]["details"][0]["code"]), (&json!("created"), &json!("QUOTA_REACHED")));
+}
