@@ -9,8 +9,16 @@ use kube::Client;
 use parking_lot::Mutex;
 
 use crate::{
-    cli::Settings, clock::Clock, events::Events, kube_ext::Installed, malformed::Malformed, metrics::Metrics,
-    platform::rollout::prometheus::Prometheus, replicas::Replicas, statuses::Statuses, stores::Stores,
+    cli::Settings,
+    clock::Clock,
+    events::Events,
+    kube_ext::{Installed, Standing},
+    malformed::Malformed,
+    metrics::Metrics,
+    platform::rollout::prometheus::Prometheus,
+    replicas::Replicas,
+    statuses::Statuses,
+    stores::Stores,
     tenant::outcome::Outcomes,
 };
 
@@ -23,6 +31,8 @@ pub struct Ctx {
     pub settings: Settings,
     /// What is in the cluster, as far as the watches have told: read here first, ask the API server second.
     pub stores: Stores,
+    /// What was applied and still stands.
+    pub standing: Standing,
     /// Which kinds of other projects are there.
     pub installed: Installed,
     /// The API's pods, asked which configuration they serve.

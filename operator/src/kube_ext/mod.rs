@@ -5,9 +5,11 @@ mod conditions;
 mod installed;
 mod labels;
 mod owner;
+mod standing;
 
 pub use apply::{Applied, Namespaced, Prepared, apply, delete};
 pub use conditions::{Conditions, State, Transition, find};
 pub use installed::{Installed, Peer};
 pub use labels::{platform_labels, tenant_labels};
 pub use owner::{owned_by, owner};
+pub use standing::{ANEW, Standing};

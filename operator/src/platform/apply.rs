@@ -22,7 +22,7 @@ use super::{
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
-    kube_ext::{self, platform_labels},
+    kube_ext::platform_labels,
 };
 
 /// What came of it.
@@ -51,12 +51,12 @@ pub async fn surroundings(
     let refused = if paused { Refused::default() } else { Box::pin(managed::apply(ctx, found, validated)).await? };
     let resources = build::build(found, validated).map_err(|error| unserializable(&error))?;
     if !paused {
-        let client = &ctx.client;
+        let Ctx { client, standing, stores, .. } = ctx;
         tokio::try_join!(
-            kube_ext::apply(client, resources.service_account),
-            kube_ext::apply(client, resources.role),
-            kube_ext::apply(client, resources.role_binding),
-            kube_ext::apply(client, resources.disruption_budget),
+            standing.apply(client, &stores.service_accounts, resources.service_account),
+            standing.apply(client, &stores.roles, resources.role),
+            standing.apply(client, &stores.grants, resources.role_binding),
+            standing.apply(client, &stores.disruption_budgets, resources.disruption_budget),
         )?;
         around::apply(ctx, found, resources.around).await?;
     }

@@ -59,7 +59,7 @@ async fn keep<K: Namespaced, S: Kept + kube::Resource<DynamicType = ()>>(
     wished: Option<Prepared<K>>,
 ) -> Result<(), ReconcileError> {
     if let Some(wished) = wished {
-        return kube_ext::apply(&ctx.client, wished).await.map(drop);
+        return ctx.standing.apply(&ctx.client, shelf, wished).await;
     }
     match shelf.get(&found.namespace, &contract::names::api(&found.name)) {
         Some(there) if owned_by(there.meta(), found.platform.as_ref()) => {

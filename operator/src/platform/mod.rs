@@ -28,10 +28,15 @@ use crds::{
 use kube::ResourceExt;
 
 use self::{dereference::dereference, validate::validate};
-use crate::{context::Ctx, error::ReconcileError, kube_ext::Conditions, queue::Action};
+use crate::{
+    context::Ctx,
+    error::ReconcileError,
+    kube_ext::{ANEW, Conditions},
+    queue::Action,
+};
 
-/// How often everything is applied anew although nothing was told: a net under the watches.
-const RESYNC: Duration = Duration::from_mins(10);
+/// How often a Platform is looked at although nothing was told.
+const RESYNC: Duration = ANEW;
 
 /// How often what the cluster refused is tried again: nothing tells when a quota or a policy is changed.
 const REFUSED: Duration = Duration::from_secs(30);

@@ -144,15 +144,16 @@ async fn stateful_set(
         create(ctx, &made).await?;
     }
     for service in postgres::services(found) {
-        kube_ext::apply(&ctx.client, Prepared(service)).await?;
+        ctx.standing.apply(&ctx.client, &ctx.stores.services, Prepared(service)).await?;
     }
-    kube_ext::apply(&ctx.client, Prepared(postgres::stateful_set(found, managed, there))).await?;
+    let set = postgres::stateful_set(found, managed, there);
+    ctx.standing.apply(&ctx.client, &ctx.stores.stateful_sets, Prepared(set)).await?;
     match &managed.backup {
         Some(wish) => {
             let volume = kube_ext::apply(&ctx.client, Prepared(backup::volume(found, managed))).await;
             let refused = refusal(volume.map(drop))?;
             let cron_job = backup::cron_job(found, managed, there, wish);
-            kube_ext::apply(&ctx.client, Prepared(cron_job)).await?;
+            ctx.standing.apply(&ctx.client, &ctx.stores.cron_jobs, Prepared(cron_job)).await?;
             Ok(refused)
         }
         // The backups that there are stay.
@@ -214,15 +215,15 @@ async fn redis_store(
         // It is told of by the watch, and the next step is taken with it.
         return Ok(());
     }
-    kube_ext::apply(&ctx.client, Prepared(redis::service_of(found))).await?;
+    ctx.standing.apply(&ctx.client, &ctx.stores.services, Prepared(redis::service_of(found))).await?;
     let set = redis::stateful_set(found, managed);
     match &there.stateful_set {
         // Templates of claims cannot be changed, and nothing in here may not be lost.
         Some(before) if claims(before) != claims(&set) => {
             return kube_ext::delete::<StatefulSet>(&ctx.client, before.as_ref()).await;
         }
-        _ => kube_ext::apply(&ctx.client, Prepared(set)).await?,
-    };
+        _ => ctx.standing.apply(&ctx.client, &ctx.stores.stateful_sets, Prepared(set)).await?,
+    }
     match (step, rotation) {
         (Step::Switch, Some(rotation)) => {
             let metadata = owned(found, Store::Redis.app(&found.name));

@@ -52,9 +52,10 @@ pub async fn carry_out(
             }
             Step::Run { color, release, replicas } => run(ctx, found, workload, (*color, release, *replicas)).await?,
             Step::Select { active, preview } => {
+                let Ctx { client, standing, stores, .. } = ctx;
                 tokio::try_join!(
-                    kube_ext::apply(&ctx.client, build::active_service(found, *active)),
-                    kube_ext::apply(&ctx.client, build::preview_service(found, *preview)),
+                    standing.apply(client, &stores.services, build::active_service(found, *active)),
+                    standing.apply(client, &stores.services, build::preview_service(found, *preview)),
                 )?;
             }
             Step::RemoveUncolored => {
@@ -93,7 +94,10 @@ async fn run(
         None => read(ctx, found, release).await?,
     };
     match kept {
-        Some(kept) => drop(kube_ext::apply(&ctx.client, build::deployment(found, color, &kept, replicas)).await?),
+        Some(kept) => {
+            let deployment = build::deployment(found, color, &kept, replicas);
+            ctx.standing.apply(&ctx.client, &ctx.stores.deployments, deployment).await?;
+        }
         // Its settings are lost and its pods still run: their number can be changed without.
         None if same_release => {
             if !same_size {
