@@ -281,7 +281,7 @@ def test_a_lone_operator_blocks_no_drain():
 
 
 def test_the_platform_is_created_word_for_word_and_kept():
-    platform = only(render(values("full"), is_install=False, is_upgrade=True), "Platform")
+    platform = only(render(values("full") | {"imagePullSecrets": []}, is_install=False, is_upgrade=True), "Platform")
     assert platform["spec"] == values("full")["platform"]["spec"]
     assert platform["metadata"]["namespace"] == "payments"
     assert platform["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
