@@ -62,8 +62,7 @@ impl Malformed {
         };
         let mut known = self.known.lock();
         let known = known.entry(uid).or_insert_with(|| fresh.clone());
-        let same = (known.generation, &known.error) == (fresh.generation, &fresh.error);
-        *known = Known { said: same && known.said, ..fresh };
+        *known = Known { said: known.said && known.is_as(&fresh), ..fresh };
         self.heard.notify_one();
     }
 
@@ -89,25 +88,31 @@ impl Malformed {
     }
 
     async fn say(&self, client: &Client, uid: &str, known: &Known, now: Timestamp) {
-        let Known { kind, namespace, name, version, .. } = known;
+        let Known { kind, namespace, name, .. } = known;
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, kind);
         let params = PatchParams::apply(MALFORMED_FIELD_MANAGER).force();
         match api.patch_status(name, &params, &Patch::Apply(known.status(uid, now))).await {
             Ok(_) => {}
             // A newer version is told of, and the turn is its.
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => return,
+            Err(kube::Error::Api(status)) if status.is_conflict() => return,
+            Err(kube::Error::Api(status)) if status.is_not_found() => return self.forget(Some(uid)),
             // Where the schema refuses the object, too, nothing can be written into it: the event has to do.
             Err(error) => {
                 tracing::warn!(kind = kind.kind, namespace, name, error = %error, "a malformed object cannot be told so");
             }
         }
-        if let Some(known) = self.known.lock().get_mut(uid).filter(|now| now.version == *version) {
-            known.said = true;
+        // The watch may have told of the write already: not the version counts, but what it was said of.
+        if let Some(now) = self.known.lock().get_mut(uid).filter(|now| now.is_as(known)) {
+            now.said = true;
         }
     }
 }
 
 impl Known {
+    fn is_as(&self, other: &Self) -> bool {
+        (self.generation, &self.error) == (other.generation, &other.error)
+    }
+
     fn status(&self, uid: &str, now: Timestamp) -> Value {
         let Self { kind, namespace, name, generation, error, version, .. } = self;
         let message = format!(

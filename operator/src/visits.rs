@@ -41,11 +41,10 @@ pub async fn run(ctx: Arc<Ctx>, queues: Arc<Queues>, stop: impl Future<Output = 
     let (providers, policies) = (whole(payment_provider::reconcile), whole(rate_limit_policy::reconcile));
     running.spawn(control(&ctx, &queues, |q| &q.payment_providers, |s| &s.payment_providers, providers));
     running.spawn(control(&ctx, &queues, |q| &q.rate_limit_policies, |s| &s.rate_limit_policies, policies));
-    let told = ctx.clone();
-    let mut telling = JoinSet::new();
-    telling.spawn(async move { told.malformed.run(&told.client, || told.now()).await });
-    stop.await;
-    drop(telling);
+    tokio::select! {
+        () = ctx.malformed.run(&ctx.client, || ctx.now()) => {}
+        () = stop => {}
+    }
     queues.close();
     // What hangs is cut off: the Lease is to be released before the kubelet loses its patience.
     let _ = timeout(FINISH, running.join_all()).await;
