@@ -73,3 +73,13 @@ def test_the_program_is_the_one_that_is_built():
     plugin = filled(MANIFEST.read_text())
     assert {platform["bin"] for platform in plugin["spec"]["platforms"]} == {name}
     assert name == f"kubectl-{plugin['metadata']['name']}"
+
+
+def test_a_release_has_the_archives_that_the_manifest_names():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    script = next(step["run"] for step in jobs["plugin"]["steps"] if "run" in step)
+    architectures = re.search(r"for arch in (.+?);", script)[1].split()
+    archives = {f"kubectl-tenantry_linux_{arch}.tar.gz" for arch in architectures}
+    assert "kubectl-tenantry_linux_$arch.tar.gz" in script and " kubectl-tenantry LICENSE" in script
+    assert {platform["uri"].rsplit("/", 1)[1] for platform in filled(MANIFEST.read_text())["spec"]["platforms"]} == archives
+    assert (ROOT / "LICENSE").is_file(), "krew installs nothing without one"
