@@ -40,6 +40,8 @@ pub struct Db {
 pub struct TenantTx {
     tenant: TenantId,
     tx: Transaction<'static, Postgres>,
+    /// What is to follow once it is committed.
+    then: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl Db {
@@ -63,7 +65,7 @@ impl Db {
             None => begin_through(&self.gate, &self.pool, begin).await?,
             Some(own) => begin_through(&own.gate, own.migrated().await?, begin).await?,
         };
-        Ok(TenantTx { tenant, tx })
+        Ok(TenantTx { tenant, tx, then: Vec::new() })
     }
 
     /// Bounds work beside a provider's call, for which the request's own deadline is far away.
@@ -126,8 +128,15 @@ impl TenantTx {
         &mut self.tx
     }
 
+    /// Does something short once what was written can be seen, and not at all where it never can.
+    pub fn after_commit(&mut self, then: impl FnOnce() + Send + 'static) {
+        self.then.push(Box::new(then));
+    }
+
     pub async fn commit(self) -> Result<(), sqlx::Error> {
-        self.tx.commit().await
+        self.tx.commit().await?;
+        self.then.into_iter().for_each(|then| then());
+        Ok(())
     }
 }
 
