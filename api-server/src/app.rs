@@ -11,7 +11,9 @@ use crate::{
         auth::Auth,
         factors::Factors,
         health::Health,
+        mail::{Mail, Smtp},
         payments::{Payments, Transport},
+        recovery::Recovery,
         users::Users,
     },
     infra::{Clock, Db, Redis},
@@ -35,9 +37,11 @@ pub struct Parts {
     pub tenants: Tenants,
     pub health: Health,
     pub limiter: RateLimiter,
+    pub mail: Mail,
     pub auth: Auth,
     pub api_keys: ApiKeys,
     pub factors: Factors,
+    pub recovery: Recovery,
     pub users: Users,
     pub payments: Payments,
     pub started_at: Timestamp,
@@ -53,19 +57,24 @@ pub struct Foundation {
     pub metrics: Arc<Metrics>,
     /// Reaches the payment providers.
     pub transport: Transport,
+    /// Takes mail; nothing is sent without.
+    pub smtp: Option<Smtp>,
 }
 
 impl App {
     pub fn new(foundation: Foundation) -> Self {
-        let Foundation { http, clock, db, redis, sealing_key, metrics, transport } = foundation;
+        let Foundation { http, clock, db, redis, sealing_key, metrics, transport, smtp } = foundation;
         let started_at = clock.now();
         let tenants = Tenants::new(sealing_key.clone(), clock.clone(), Arc::clone(&metrics), db.own());
         let health = Health::new(db.clone(), redis.clone(), clock.clone(), metrics.dependencies.clone());
         let limiter = RateLimiter::new(redis.clone(), clock.clone(), metrics.limits.clone());
-        let auth = Auth::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics), &http);
+        let mail = Mail::new(db.clone(), clock.clone(), sealing_key.clone(), smtp, metrics.mail.clone());
+        let auth = Auth::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics), &http, mail.clone());
         let api_keys = ApiKeys::new(db.clone(), clock.clone());
-        let factors = Factors::new(db.clone(), clock.clone(), sealing_key, auth.clone());
-        let users = Users::new(db.clone(), clock.clone(), auth.clone());
+        let factors = Factors::new(db.clone(), clock.clone(), sealing_key.clone(), auth.clone());
+        let recovery =
+            Recovery::new(db.clone(), clock.clone(), auth.clone(), mail.clone(), limiter.clone(), sealing_key);
+        let users = Users::new(db.clone(), clock.clone(), auth.clone(), mail.clone());
         let payments = Payments::new(db.clone(), clock.clone(), transport, metrics.payments.clone());
         Self(Arc::new(Parts {
             http,
@@ -76,9 +85,11 @@ impl App {
             tenants,
             health,
             limiter,
+            mail,
             auth,
             api_keys,
             factors,
+            recovery,
             users,
             payments,
             started_at,

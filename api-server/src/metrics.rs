@@ -18,7 +18,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{features::payments::metrics::PaymentMetrics, limits::metrics::LimitMetrics};
+use crate::{
+    features::{mail::metrics::MailMetrics, payments::metrics::PaymentMetrics},
+    limits::metrics::LimitMetrics,
+};
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -32,6 +35,7 @@ pub struct Metrics {
     pub panics: Counter,
     pub limits: LimitMetrics,
     pub payments: PaymentMetrics,
+    pub mail: MailMetrics,
     pub tenants: Gauge,
     pub config_loaded: Counter,
     pub config_rejected: Counter,
@@ -104,6 +108,7 @@ impl Metrics {
             panics: Counter::default(),
             limits: LimitMetrics::default(),
             payments: PaymentMetrics::default(),
+            mail: MailMetrics::default(),
             tenants: Gauge::default(),
             config_loaded: Counter::default(),
             config_rejected: Counter::default(),
@@ -175,6 +180,7 @@ impl Metrics {
         let mut internal = Registry::with_prefix("tenantry_api");
         metrics.limits.register(&mut internal);
         metrics.payments.register(&mut internal);
+        metrics.mail.register(&mut internal);
         (metrics.public, metrics.internal) = (public, internal);
         metrics
     }

@@ -16,9 +16,11 @@ fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(features::auth::router())
         .merge(features::factors::router())
+        .merge(features::recovery::router())
         .merge(features::users::router())
         .merge(features::api_keys::router())
         .merge(features::audit::router())
+        .merge(features::mail::router())
         .merge(features::payments::router())
         .merge(features::payments::webhooks())
 }

@@ -27,7 +27,10 @@ use tower::ServiceExt;
 
 use crate::{
     app::{App, Foundation},
-    features::payments::Transport,
+    features::{
+        mail::{Smtp, sender},
+        payments::Transport,
+    },
     infra::{Clock, Db, Redis, db},
     management,
     metrics::Metrics,
@@ -38,6 +41,8 @@ use crate::{
 
 /// Requests that are still worked on this long after the end of accepting are cut off: a payment provider may take a minute.
 const LAST_REQUESTS: Duration = Duration::from_secs(70);
+/// The mails in hand may take this long, most of which passes beside the last requests.
+const LAST_MAILS: Duration = Duration::from_secs(5);
 /// How long a connection that says nothing is kept after the end of accepting: its request may be on the way.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Between two attempts to accept where the first failed.
@@ -79,6 +84,7 @@ pub async fn answer(app: App, main: Router, management: Router) -> anyhow::Resul
 
     let (stop, stopped) = watch::channel(false);
     let management = tokio::spawn(listen(management_listener, management, until(stopped.clone())));
+    let mails = tokio::spawn(sender::run(app.clone(), until(stopped.clone())));
     let main = tokio::spawn(listen(main_listener, main, until(stopped)));
 
     terminated().await?;
@@ -88,6 +94,10 @@ pub async fn answer(app: App, main: Router, management: Router) -> anyhow::Resul
     stop.send_replace(true);
     if timeout(LAST_REQUESTS, main).await.is_err() {
         tracing::warn!(in_flight = app.metrics.in_flight.get(), "requests were cut off after {LAST_REQUESTS:?}");
+    }
+    // Mails in hand are finished, or they would be sent twice.
+    if timeout(LAST_MAILS, mails).await.is_err() {
+        tracing::warn!("mails in hand were cut off after {LAST_MAILS:?}: they may be sent again");
     }
     management.abort();
     app.db.close().await;
@@ -115,6 +125,7 @@ fn build(settings: &Serve, options: PgConnectOptions) -> anyhow::Result<App> {
         sealing_key,
         metrics: Arc::new(metrics),
         transport: Transport::new(Transport::PAUSE).context("no TLS for calls to payment providers")?,
+        smtp: Smtp::new(&settings.mail)?,
     }))
 }
 

@@ -47,6 +47,9 @@ pub struct Serve {
     pub http: Http,
 
     #[command(flatten)]
+    pub mail: Mail,
+
+    #[command(flatten)]
     pub log: Log,
 }
 
@@ -189,6 +192,48 @@ impl Http {
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
+}
+
+/// The server that takes mail. Without a host none is sent, and what needs a mail says so.
+#[derive(Debug, Clone, Args)]
+pub struct Mail {
+    /// Host of the SMTP server.
+    #[arg(long, env = "TENANTRY_SMTP_HOST")]
+    pub smtp_host: Option<String>,
+
+    /// Port of the SMTP server.
+    #[arg(long, env = "TENANTRY_SMTP_PORT", default_value_t = 587)]
+    pub smtp_port: u16,
+
+    /// How the connection is encrypted; by the port when left out: implicit on 465, starttls on any other.
+    #[arg(long, env = "TENANTRY_SMTP_TLS", value_enum)]
+    pub smtp_tls: Option<SmtpTls>,
+
+    /// Certificates (PEM) that the server's may be signed by, beside those that everybody trusts.
+    #[arg(long, env = "TENANTRY_SMTP_CA_FILE")]
+    pub smtp_ca_file: Option<PathBuf>,
+
+    /// Who signs in to the server; nobody when empty.
+    #[arg(long, env = "TENANTRY_SMTP_USERNAME", default_value = "")]
+    pub smtp_username: String,
+
+    /// With what they sign in.
+    #[arg(long, env = "TENANTRY_SMTP_PASSWORD", default_value = "", hide_env_values = true)]
+    pub smtp_password: String,
+
+    /// Sender of tenants that name none, such as `Acme <no-reply@acme.example>`.
+    #[arg(long, env = "TENANTRY_MAIL_FROM", default_value = "")]
+    pub mail_from: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SmtpTls {
+    /// TLS from the first byte.
+    Implicit,
+    /// STARTTLS, and no mail where the server does not offer it.
+    Starttls,
+    /// None at all, and then no password either.
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

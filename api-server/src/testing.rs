@@ -24,15 +24,26 @@ use uuid::Uuid;
 
 use crate::{
     app::{App, Foundation},
-    features::payments::Transport,
+    features::{mail::Smtp, payments::Transport},
     infra::{Db, Redis, clock::FakeClock, db},
     metrics::Metrics,
     router,
-    settings::{Cli, Command, Http},
+    settings::{self, Cli, Command, Http, Serve},
     tenancy::Found,
 };
 
 pub const PASSWORD: &str = "Correct-Horse-7";
+/// A mail server that is never there: mails are written down and stay.
+const NOBODYS_SERVER: &[&str] = &[
+    "--mail-from",
+    "Platform <no-reply@platform.test>",
+    "--smtp-host",
+    "127.0.0.1",
+    "--smtp-port",
+    "1",
+    "--smtp-tls",
+    "none",
+];
 
 pub struct TestApp {
     pub app: App,
@@ -100,6 +111,7 @@ impl TestApp {
             sealing_key: self.key.clone(),
             metrics: Arc::new(Metrics::new()),
             transport: Transport::new(Duration::from_millis(1)).unwrap(),
+            smtp: Smtp::new(&mail_settings(NOBODYS_SERVER)).unwrap(),
         });
         self.router = router::router(self.app.clone());
     }
@@ -140,6 +152,8 @@ impl TestApp {
             sealing_key: key.clone(),
             metrics: Arc::new(Metrics::new()),
             transport: Transport::new(Duration::from_millis(1)).unwrap(),
+            smtp: Smtp::new(&mail_settings(if flags.contains(&"--mail-from") { flags } else { NOBODYS_SERVER }))
+                .unwrap(),
         });
         Self { router: router::router(app.clone()), app, clock, key, database, redis_prefix }
     }
@@ -281,12 +295,20 @@ impl Answer {
 }
 
 /// The settings of `serve` with these flags.
-pub fn http_settings(flags: &[&str]) -> Http {
+pub fn settings(flags: &[&str]) -> Serve {
     let given = ["tenantry-api", "serve", "--hash-threads", "2"].iter().chain(flags);
     match <Cli as clap::Parser>::try_parse_from(given).unwrap().command {
-        Command::Serve(serve) => serve.http,
+        Command::Serve(serve) => *serve,
         other => panic!("{other:?}"),
     }
+}
+
+pub fn http_settings(flags: &[&str]) -> Http {
+    settings(flags).http
+}
+
+pub fn mail_settings(flags: &[&str]) -> settings::Mail {
+    settings(flags).mail
 }
 
 /// An Ed25519 key in PKCS#8 PEM, the same for the same seed.

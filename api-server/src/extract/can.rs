@@ -75,6 +75,10 @@ pub mod permissions {
         RevokeApiKeys = "api-keys": "revoke";
         /// See what was done, by whom.
         ReadAudit = "audit": "read";
+        /// See which mails wait, were sent and were given up.
+        ReadMail = "mail": "read";
+        /// Try a mail anew that was given up.
+        RetryMail = "mail": "retry";
         /// See the tenant's figures.
         ReadMetrics = "metrics": "read";
         /// Ask a customer for money.

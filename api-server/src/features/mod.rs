@@ -6,5 +6,7 @@ pub mod audit;
 pub mod auth;
 pub mod factors;
 pub mod health;
+pub mod mail;
 pub mod payments;
+pub mod recovery;
 pub mod users;

@@ -98,6 +98,19 @@ impl RateLimiter {
         }
     }
 
+    /// Spends from counters that no tenant's limit knows: what the API itself bounds. An error is the milliseconds until there is
+    /// room again; while Redis is away each replica counts for itself.
+    pub async fn spend(&self, charges: &[Charge]) -> Result<(), u64> {
+        let verdicts = match self.count(charges).await {
+            Some(verdicts) => verdicts,
+            None => self.0.local.decide(charges, self.now_ms()),
+        };
+        match verdicts.iter().filter(|verdict| !verdict.allowed).map(|verdict| verdict.retry_ms).max() {
+            Some(retry_ms) => Err(retry_ms),
+            None => Ok(()),
+        }
+    }
+
     async fn count(&self, charges: &[Charge]) -> Option<Vec<Verdict>> {
         let breaker = &self.0.breaker;
         if !breaker.closed() {

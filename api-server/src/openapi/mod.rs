@@ -43,6 +43,7 @@ use crate::{app::App, reply, router};
         (name = "roles", description = "Who may do what"),
         (name = "api-keys", description = "Let machines act for you"),
         (name = "audit", description = "What was done, by whom"),
+        (name = "mail", description = "What was sent, and what could not be"),
         (name = "payments", description = "Move money in and out"),
         (name = "service", description = "The service itself"),
     ),

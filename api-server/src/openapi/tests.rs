@@ -6,8 +6,21 @@ use serde_json::Value;
 use crate::{router, testing::TestApp};
 
 /// Operations that anybody may call.
-const PUBLIC: [&str; 7] =
-    ["register", "login", "verify_second_factor", "refresh", "get_jwks", "get_health", "get_metrics"];
+const PUBLIC: [&str; 13] = [
+    "register",
+    "login",
+    "verify_second_factor",
+    "refresh",
+    "forgot_password",
+    "reset_password",
+    "verify_email",
+    "resend_verification",
+    "confirm_email",
+    "unlock_account",
+    "get_jwks",
+    "get_health",
+    "get_metrics",
+];
 /// Public operations whose credential is in the request: a signature.
 const SIGNED: [&str; 2] = ["receive_webhook", "receive_stripe_webhook"];
 

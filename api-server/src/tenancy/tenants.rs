@@ -162,6 +162,13 @@ impl Tenants {
         self.index.load().by_name.get(name)?.serving.clone()
     }
 
+    /// Every tenant that is served and not suspended, for work that nobody asks for.
+    pub fn active(&self) -> Vec<Arc<TenantSnapshot>> {
+        let index = self.index.load();
+        let serving = index.by_name.values().filter_map(|entry| entry.serving.clone());
+        serving.filter(|tenant| !tenant.is_suspended()).collect()
+    }
+
     /// Takes in one document. False when it was refused; the tenant then goes on with what it had.
     pub fn apply(&self, found: &Found) -> bool {
         self.change(Some(&found.tenant), |index| self.take_in(index, found))

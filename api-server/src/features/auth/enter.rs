@@ -20,6 +20,7 @@ use crate::{
     features::{
         audit::{self, Entry},
         factors::{self, Held, Token},
+        mail::{Letter, Message, Place},
         users,
     },
     infra::TenantTx,
@@ -103,6 +104,10 @@ impl Auth {
         now: Timestamp,
     ) -> Result<SignedIn, AuthError> {
         users::repo::update_last_login(tx, user.id, now).await?;
+        if repo::is_new_device(tx, user.id, device.user_agent.as_deref()).await? {
+            let letter = Letter::NewSignIn { place: Place::of(device, now) };
+            self.mail.enqueue(tx, &Message::to_user(&user, letter)).await?;
+        }
         let user = User { last_login_at: Some(now), ..user };
         let expires_at = refresh_expiry(tenant, now);
         let new = NewSession { user: user.id, proof, limited: false, expires_at };

@@ -266,7 +266,7 @@ pub struct LogoutOut {
     (status = 201, description = "The account exists; the user is signed in, unless the address is to be verified first", body = Envelope<SessionOut>),
     (status = 400, description = "A field breaks its rule", body = ErrorBody),
     (status = 403, description = "The tenant has as many users as its quota allows", body = ErrorBody),
-    (status = 409, description = "A user with this address exists", body = ErrorBody),
+    (status = 409, description = "A user with this address exists; or the address is to be verified, and the platform sends no mail", body = ErrorBody),
     (status = 429, description = "Too many attempts", body = ErrorBody),
     (status = 503, description = "Too many are signing in: come again after `Retry-After`", body = ErrorBody),
 ))]
@@ -457,6 +457,7 @@ impl From<AuthError> for ApiError {
         let unauthorized = |code, message: &'static str| Self::new(StatusCode::UNAUTHORIZED, code, message);
         match error {
             AuthError::Users(error) => error.into(),
+            AuthError::Mail(error) => error.into(),
             AuthError::NoSuchSession => Self::not_found("No such session"),
             AuthError::WrongPassword => {
                 Self::validation(vec![Detail::new("currentPassword", "WRONG", "it is not the current password")])

@@ -26,7 +26,7 @@ mod tokens;
 pub use enter::{Entered, Limited, Pending};
 pub use foreign::{Scheme, Unusable};
 pub use http::{SessionOut, router, well_known};
-pub use model::{AuthError, DEFAULT_ROLE};
+pub use model::{AuthError, DEFAULT_ROLE, MAX_PASSWORD_CHARS};
 pub use proof::{Method, Proof};
 pub use service::{Auth, Device, SignedIn};
 pub use step_up::{Asked, FactorStepUp, MayEnrol, RECENT, Standing, StepUp};

@@ -18,6 +18,7 @@ use crate::{
     extract::SessionId,
     features::{
         factors::Held,
+        mail::MailError,
         users::{FullName, UsersError},
     },
 };
@@ -119,6 +120,8 @@ pub enum AuthError {
     InvalidRefreshToken,
     #[error("the refresh token was used before")]
     TokenReused,
+    #[error(transparent)]
+    Mail(#[from] MailError),
     #[error("the session has ended")]
     SessionEnded,
     #[error("the user has no such session")]

@@ -102,6 +102,23 @@ pub async fn live_sessions(tx: &mut TenantTx, user: UserId, now: Timestamp) -> R
     Ok(sessions.collect())
 }
 
+/// Whether the user signed in before, but never from a device like this. Versions do not count: a browser has a new one every
+/// month.
+pub async fn is_new_device(tx: &mut TenantTx, user: UserId, user_agent: Option<&str>) -> Result<bool, sqlx::Error> {
+    let tenant = tx.tenant().as_uuid();
+    query_scalar!(
+        r#"SELECT count(*) > 0 AND NOT coalesce(bool_or(
+               regexp_replace(coalesce(s.user_agent, ''), '[0-9._]+', '', 'g')
+               = regexp_replace(coalesce($3::text, ''), '[0-9._]+', '', 'g')), false) AS "new!"
+           FROM (SELECT user_agent FROM auth.sessions WHERE tenant_id = $1 AND user_id = $2 LIMIT 200) s"#,
+        tenant,
+        user.0,
+        user_agent
+    )
+    .fetch_one(tx.conn())
+    .await
+}
+
 /// How the user of a session proved who they are.
 pub async fn standing(tx: &mut TenantTx, session: SessionId) -> Result<Option<Standing>, sqlx::Error> {
     let tenant = tx.tenant().as_uuid();

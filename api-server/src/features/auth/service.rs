@@ -22,6 +22,7 @@ use crate::{
     extract::{CurrentUser, SessionId, User, UserId},
     features::{
         audit::{self, Entry},
+        mail::{Letter, Mail, Message, Place, Wish},
         users,
     },
     infra::{Clock, Db, Redis, TenantTx},
@@ -39,6 +40,7 @@ pub struct Auth {
     sessions: Sessions,
     hashing: Hashing,
     throttle: Throttle,
+    pub(super) mail: Mail,
 }
 
 /// Where a request comes from, for the list of sessions and the audit.
@@ -68,11 +70,11 @@ pub enum Registered {
 }
 
 impl Auth {
-    pub fn new(db: Db, redis: Redis, clock: Clock, metrics: Arc<Metrics>, http: &Http) -> Self {
+    pub fn new(db: Db, redis: Redis, clock: Clock, metrics: Arc<Metrics>, http: &Http, mail: Mail) -> Self {
         let sessions = Sessions::new(db.clone(), redis.clone(), clock.clone(), Arc::clone(&metrics));
         let throttle = Throttle::new(redis, clock.clone(), Arc::clone(&metrics));
         let hashing = Hashing::new(http.hash_threads, metrics);
-        Self { db, clock, tokens: Tokens::new(), sessions, hashing, throttle }
+        Self { db, clock, tokens: Tokens::new(), sessions, hashing, throttle, mail }
     }
 
     /// The user behind an access token, as of now: token, session, user and bindings all count at this moment.
@@ -95,6 +97,10 @@ impl Auth {
         new: NewUser,
         device: &Device,
     ) -> Result<Registered, AuthError> {
+        if wants_verified(tenant) {
+            // Nobody could ever sign in to such an account.
+            self.mail.required()?;
+        }
         // Hashed outside of the transaction: a connection is too dear to hold meanwhile.
         let hash = self.hash_within_policy(tenant, new.password).await?;
         let now = self.clock.now();
@@ -103,10 +109,13 @@ impl Auth {
         let user =
             users::repo::insert_user(&mut tx, &new.email, &new.name, Some(&hash), model::DEFAULT_ROLE, now).await?;
         if must_verify(tenant, &user) {
+            let wish = Letter::Wish { wish: Wish::VerifyEmail };
+            self.mail.enqueue(&mut tx, &Message::to_user(&user, wish)).await?;
             record(&mut tx, "REGISTER", user.id, None, device, now).await?;
             tx.commit().await?;
             return Ok(Registered::Unverified(Box::new(user)));
         }
+        self.mail.enqueue(&mut tx, &Message::to_user(&user, Letter::Welcome)).await?;
         let proof = Proof::by(Method::Password);
         Ok(Registered::Entered(self.enter(tx, tenant, user, proof, "REGISTER", device).await?))
     }
@@ -133,7 +142,7 @@ impl Auth {
         let verdict = self.hashing.verify(password.clone(), hash.clone(), parameters).await?;
         let id = user.as_ref().map(|user| user.id);
         let Some(user) = user.filter(|user| verdict != Verdict::Wrong && user.is_active) else {
-            self.record_failed_login(tenant.id, id, device).await?;
+            self.record_failed_login(tenant.id, email, id, &attempt, device).await?;
             return Err(AuthError::InvalidCredentials);
         };
         self.throttle.succeeded(&attempt).await;
@@ -175,12 +184,21 @@ impl Auth {
     async fn record_failed_login(
         &self,
         tenant: TenantId,
+        email: &str,
         user: Option<UserId>,
+        attempt: &Attempt,
         device: &Device,
     ) -> Result<(), sqlx::Error> {
         let entry = Entry::new("user", "LOGIN").from(device).failed();
         let entry = Entry { resource_id: user.map(|user| user.to_string()), ..entry };
         let mut tx = self.db.begin(tenant).await?;
+        // From here on everybody has to wait, its owner too: they get a link that spares them that.
+        if attempt.locks
+            && let Some(address) = users::email(email)
+        {
+            let wish = Letter::Wish { wish: Wish::Unlock };
+            self.mail.enqueue(&mut tx, &Message::to_address(address, wish)).await?;
+        }
         audit::record_in_tx(&mut tx, &entry, self.clock.now()).await?;
         tx.commit().await
     }
@@ -231,7 +249,7 @@ impl Auth {
                 let in_time = now.duration_since(used_at) < grace;
                 let successor = if in_time { repo::unused_successor(&mut tx, token.id).await? } else { None };
                 let Some(id) = successor else {
-                    return self.end_family(tx, user.id, session, device, now).await;
+                    return self.end_family(tx, &user, session, device, now).await;
                 };
                 given.successor(id)
             }
@@ -244,14 +262,19 @@ impl Auth {
     async fn end_family(
         &self,
         mut tx: TenantTx,
-        user: UserId,
+        user: &User,
         session: SessionId,
         device: &Device,
         now: Timestamp,
     ) -> Result<SignedIn, AuthError> {
         let tenant = tx.tenant();
-        let ended = repo::revoke_sessions(&mut tx, user, Some(session), None, "reuse", now).await?;
-        record(&mut tx, "TOKEN_REUSED", user, Some(session), device, now).await?;
+        let ended = repo::revoke_sessions(&mut tx, user.id, Some(session), None, "reuse", now).await?;
+        // Whoever presents the token again finds the session ended, and no second mail is sent.
+        if !ended.is_empty() {
+            let letter = Letter::TokenReused { place: Place::of(device, now) };
+            self.mail.enqueue(&mut tx, &Message::to_user(user, letter)).await?;
+        }
+        record(&mut tx, "TOKEN_REUSED", user.id, Some(session), device, now).await?;
         tx.commit().await?;
         self.sessions.end(tenant, &ended).await;
         Err(AuthError::TokenReused)
@@ -305,6 +328,8 @@ impl Auth {
         let mut tx = self.db.begin(tenant.id).await?;
         users::repo::update_password_hash(&mut tx, me.id, &hash).await?;
         let ended = repo::revoke_sessions(&mut tx, me.id, None, Some(me.session), "password", now).await?;
+        let letter = Letter::PasswordChanged { place: Place::of(device, now) };
+        self.mail.enqueue(&mut tx, &Message::to_user(me, letter)).await?;
         record(&mut tx, "CHANGE_PASSWORD", me.id, Some(me.session), device, now).await?;
         tx.commit().await?;
         self.sessions.end(tenant.id, &ended).await;
@@ -375,6 +400,17 @@ impl Auth {
     /// Lets an account be tried again at once.
     pub async fn unlock(&self, tenant: TenantId, email: &str) {
         self.throttle.unlock(tenant, email).await;
+    }
+
+    /// Begins a try of the code that was mailed to this address. Counted apart from its password.
+    pub async fn begin_code(&self, tenant: TenantId, email: &str, device: &Device) -> Result<Attempt, AuthError> {
+        let account = format!("code of {email}");
+        self.throttle.begin(tenant, &account, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))
+    }
+
+    /// The code was right.
+    pub async fn code_succeeded(&self, attempt: &Attempt) {
+        self.throttle.succeeded(attempt).await;
     }
 
     /// The hash of a password that keeps the tenant's policy.
@@ -475,7 +511,11 @@ pub(super) fn issue(
 }
 
 pub(super) fn must_verify(tenant: &TenantSnapshot, user: &User) -> bool {
-    tenant.auth.email_verification == contract::auth::EmailVerification::Required && !user.email_verified
+    wants_verified(tenant) && !user.email_verified
+}
+
+fn wants_verified(tenant: &TenantSnapshot) -> bool {
+    tenant.auth.email_verification == contract::auth::EmailVerification::Required
 }
 
 pub(super) fn refresh_expiry(tenant: &TenantSnapshot, now: Timestamp) -> Timestamp {

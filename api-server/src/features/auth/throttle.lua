@@ -8,16 +8,18 @@
 --          the account's name in its set, the address's; of one address: how many accounts are too many, first delay, longest
 --          delay, forget after; of the tenant: how many addresses are too many, how many times those that signed in, free
 --          attempts on an account then, forget after
--- Answers  ms to wait, or 0 where the attempt may go ahead; whether the address's alarm goes off, whether the tenant's does
+-- Answers  ms to wait, or 0 where the attempt may go ahead; whether the address's alarm goes off, whether the tenant's does; whether
+--          the account makes others wait from this attempt on
 local now, forget = tonumber(ARGV[1]), tonumber(ARGV[2])
 local wait = 0
-local failures = {}
+local failures, waited = {}, {}
 for i = 1, 2 do
   local known = redis.call('HMGET', KEYS[i], 'f', 'u')
   failures[i] = tonumber(known[1]) or 0
-  wait = math.max(wait, (tonumber(known[2]) or 0) - now)
+  waited[i] = tonumber(known[2]) or 0
+  wait = math.max(wait, waited[i] - now)
 end
-if wait > 0 then return {wait, 0, 0} end
+if wait > 0 then return {wait, 0, 0, 0} end
 
 local new = redis.call('SADD', KEYS[3], ARGV[9])
 redis.call('PEXPIRE', KEYS[3], ARGV[14])
@@ -33,6 +35,7 @@ if addresses < 100 * most then
 end
 local attacked = addresses >= most and addresses > ratio * (tonumber(redis.call('GET', KEYS[5])) or 0)
 
+local begins = 0
 for i = 1, 2 do
   local free, first, longest = tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2])
   if i == 1 and attacked then free = tonumber(ARGV[17]) end
@@ -42,9 +45,10 @@ for i = 1, 2 do
   if i == 2 and accounts >= many then
     blocked = math.max(blocked, now + math.min(tonumber(ARGV[13]), tonumber(ARGV[12]) * 2 ^ (accounts - many)))
   end
+  if i == 1 and blocked > 0 and waited[i] == 0 then begins = 1 end
   redis.call('HSET', KEYS[i], 'f', count, 'u', string.format('%d', blocked))
   redis.call('PEXPIRE', KEYS[i], forget)
 end
 local rings = 0
 if attacked and redis.call('SET', KEYS[6], 1, 'NX', 'PX', ARGV[18]) then rings = 1 end
-return {0, (new == 1 and accounts == many) and 1 or 0, rings}
+return {0, (new == 1 and accounts == many) and 1 or 0, rings, begins}

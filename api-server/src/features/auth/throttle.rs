@@ -86,6 +86,8 @@ pub struct Attempt {
     name: [u8; 8],
     /// What this attempt was one too many of.
     pub alarms: Vec<Alarm>,
+    /// Whether the account makes everybody wait from this attempt on, should it fail too.
+    pub locks: bool,
 }
 
 impl Attempt {
@@ -134,10 +136,12 @@ impl Throttle {
             ip: ip.to_owned(),
             name: digest.first_chunk().copied().unwrap_or_default(),
             alarms: vec![],
+            locks: false,
         };
         let now = self.clock.now();
-        let wait = match self.redis.run::<(i64, bool, bool)>(&self.script(&attempt, now)).await {
-            Ok((wait, accounts, addresses)) => {
+        let wait = match self.redis.run::<(i64, bool, bool, bool)>(&self.script(&attempt, now)).await {
+            Ok((wait, accounts, addresses, locks)) => {
+                attempt.locks = locks;
                 let rung = [(accounts, Alarm::ManyAccounts), (addresses, Alarm::ManyAddresses)];
                 attempt.alarms.extend(rung.into_iter().filter_map(|(rings, alarm)| rings.then_some(alarm)));
                 SignedDuration::from_millis(wait)
@@ -218,7 +222,9 @@ impl Throttle {
         let left = |tries: &Tries| tries.blocked_until.map_or(SignedDuration::ZERO, |until| until.duration_since(now));
         let wait = left(&account).max(left(&address));
         if !wait.is_positive() {
+            let waited = account.blocked_until.is_some();
             count(&mut account, ACCOUNT, now);
+            attempt.locks = !waited && account.blocked_until.is_some();
             count(&mut address, ADDRESS, now);
             let new = address.accounts.insert(attempt.name);
             let accounts = u32::try_from(address.accounts.len()).unwrap_or(u32::MAX);

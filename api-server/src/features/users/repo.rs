@@ -292,6 +292,21 @@ pub async fn update_email(tx: &mut TenantTx, id: UserId, email: &str, now: Times
     Ok(())
 }
 
+/// Notes that the user's address reached them.
+pub async fn mark_verified(tx: &mut TenantTx, id: UserId, now: Timestamp) -> Result<(), sqlx::Error> {
+    let tenant = tx.tenant().as_uuid();
+    query!(
+        "UPDATE auth.users SET email_verified = true, updated_at = $3
+         WHERE tenant_id = $1 AND id = $2 AND NOT email_verified",
+        tenant,
+        id.0,
+        now.to_sqlx()
+    )
+    .execute(tx.conn())
+    .await?;
+    Ok(())
+}
+
 pub async fn update_role(tx: &mut TenantTx, id: UserId, role: &RoleName, now: Timestamp) -> Result<(), sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
     query!(

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use contract::{RoleName, TenantId, access};
+use contract::{RoleName, TenantId, access, auth::EmailVerification};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -16,6 +16,8 @@ use crate::{
         api_keys,
         audit::{self, Entry},
         auth::{Auth, AuthError, Device},
+        mail::{self, Letter, Mail, Message, Wish},
+        recovery,
     },
     infra::{Clock, Db, TenantTx},
     reply::Pagination,
@@ -28,11 +30,12 @@ pub struct Users {
     pub(super) db: Db,
     pub(super) clock: Clock,
     auth: Auth,
+    mail: Mail,
 }
 
 impl Users {
-    pub fn new(db: Db, clock: Clock, auth: Auth) -> Self {
-        Self { db, clock, auth }
+    pub fn new(db: Db, clock: Clock, auth: Auth, mail: Mail) -> Self {
+        Self { db, clock, auth, mail }
     }
 
     /// A page of the tenant's users; list and total are of one moment.
@@ -110,6 +113,16 @@ impl Users {
         }
         if let Some(email) = change.email.as_deref().filter(|email| *email != before.email) {
             repo::update_email(&mut tx, id, email, now).await?;
+            // Whatever was mailed to the old address is void, and both hear of it.
+            recovery::clear(&mut tx, id).await?;
+            for to in [before.email.as_str(), email] {
+                let letter = Letter::EmailChanged { new: email.to_owned() };
+                self.mail.enqueue(&mut tx, &Message { to: to.to_owned(), ..Message::to_user(&before, letter) }).await?;
+            }
+            if tenant.auth.email_verification == EmailVerification::Required {
+                let wish = Letter::Wish { wish: Wish::VerifyEmail };
+                self.mail.enqueue(&mut tx, &Message { user: Some(id), ..Message::to_address(email, wish) }).await?;
+            }
         }
         if let Some(role) = &change.role {
             repo::update_role(&mut tx, id, role, now).await?;
@@ -138,6 +151,8 @@ impl Users {
         let sessions = self.auth.sessions_of(&mut tx, id, now).await?;
         repo::anonymise(&mut tx, id, now).await?;
         api_keys::delete_of_user(&mut tx, id).await?;
+        recovery::clear(&mut tx, id).await?;
+        mail::forget(&mut tx, id).await?;
         audit::forget(&mut tx, id).await?;
         // Who deletes their own account leaves no trace of where they were in its last entry either.
         let entry = Entry::on_user(id, "DELETE").by(by.id);
