@@ -29,6 +29,7 @@ mod tests;
 
 pub use scope::Scope;
 pub use session::bearer;
+pub use tenant::host;
 
 /// Bodies are read into memory: more than this is not. A route may set less.
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;

@@ -5,7 +5,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority};
+use http::{HeaderMap, HeaderName, StatusCode, Uri, header, uri::Authority};
 
 use super::Scope;
 use crate::{app::App, error::ApiError, settings::TenantHeader};
@@ -21,7 +21,8 @@ pub async fn find(State(app): State<App>, scope: Scope, request: Request, next: 
                 .ok_or_else(|| not_found(format!("No tenant is named {name:?} (header X-Tenant)")))?
         }
         _ => {
-            let host = host(&request).ok_or_else(|| not_found("The request names no host".into()))?;
+            let host =
+                host(request.uri(), request.headers()).ok_or_else(|| not_found("The request names no host".into()))?;
             app.tenants.by_host(&host).ok_or_else(|| not_found(format!("No tenant is served at {host:?}")))?
         }
     };
@@ -34,10 +35,10 @@ pub async fn find(State(app): State<App>, scope: Scope, request: Request, next: 
 }
 
 /// The host in lower case, without port and final dot. HTTP/2 has it in the URI, HTTP/1.1 in the header.
-fn host(request: &Request) -> Option<String> {
-    let authority = match request.uri().authority() {
+pub fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let authority = match uri.authority() {
         Some(authority) => authority.clone(),
-        None => authority(request.headers())?,
+        None => authority(headers)?,
     };
     let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
     (!host.is_empty()).then_some(host)

@@ -6,10 +6,14 @@ use serde_json::Value;
 use crate::{router, testing::TestApp};
 
 /// Operations that anybody may call.
-const PUBLIC: [&str; 13] = [
+const PUBLIC: [&str; 17] = [
     "register",
     "login",
     "verify_second_factor",
+    "begin_passkey_second_factor",
+    "begin_passkey_login",
+    "finish_passkey_login",
+    "get_passkey_origins",
     "refresh",
     "forgot_password",
     "reset_password",

@@ -138,7 +138,7 @@ pub async fn lock_session(tx: &mut TenantTx, session: SessionId) -> Result<Optio
     let row = query_as!(
         StandingRow,
         r#"SELECT amr, coalesce(authenticated_at, created_at) AS "authenticated_at!", factor_at FROM auth.sessions
-         WHERE tenant_id = $1 AND id = $2 FOR UPDATE"#,
+         WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL FOR UPDATE"#,
         tenant,
         session.0
     );

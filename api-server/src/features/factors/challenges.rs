@@ -18,12 +18,21 @@ pub const MOST_FAILURES: i32 = 5;
 pub enum Purpose {
     /// A login whose password was right.
     Login,
+    /// To make a passkey.
+    Registration,
+    /// A login by a passkey alone.
+    PasskeyLogin,
+    /// A passkey as the second step of a login, or to prove again who one is.
+    PasskeyProof,
 }
 
 impl Purpose {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
+            Self::Registration => "registration",
+            Self::PasskeyLogin => "passkey-login",
+            Self::PasskeyProof => "passkey-proof",
         }
     }
 }
@@ -65,6 +74,7 @@ pub struct NewChallenge<'a> {
 pub struct Challenge {
     pub user: Option<UserId>,
     pub proof: Proof,
+    pub state: Option<Value>,
     pub failures: i32,
 }
 

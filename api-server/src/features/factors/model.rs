@@ -4,8 +4,11 @@ use std::fmt;
 
 use contract::{Secret, seal::SealError};
 use jiff::Timestamp;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
+use super::ceremonies::Answered;
 use crate::{
     extract::UserId,
     features::{auth::AuthError, users::UsersError},
@@ -41,6 +44,7 @@ pub enum Shown {
     /// Of the authenticator app.
     Code(Secret),
     RecoveryCode(Secret),
+    Passkey(Answered),
 }
 
 impl Shown {
@@ -49,6 +53,7 @@ impl Shown {
         match self {
             Self::Code(_) => "code",
             Self::RecoveryCode(_) => "recoveryCode",
+            Self::Passkey(_) => "passkey",
         }
     }
 }
@@ -95,6 +100,23 @@ pub struct StoredTotp {
     pub temporary: Option<(String, Timestamp)>,
 }
 
+/// A passkey, as it is kept.
+#[derive(Debug, Clone)]
+pub struct StoredPasskey {
+    pub id: Uuid,
+    pub user: UserId,
+    /// The host that it was made for.
+    pub rp_id: String,
+    /// The authenticator's own name of it.
+    pub credential_id: Vec<u8>,
+    /// What a check of its signatures needs: nothing of it is secret.
+    pub credential: Value,
+    pub counter: i64,
+    pub name: String,
+    pub created_at: Timestamp,
+    pub last_used_at: Option<Timestamp>,
+}
+
 /// What can go wrong in this room.
 #[derive(Debug, thiserror::Error)]
 pub enum FactorsError {
@@ -114,6 +136,24 @@ pub enum FactorsError {
     Wrong(&'static str),
     #[error("unknown, used or expired token of a login or ceremony")]
     InvalidToken,
+    #[error("the tenant has no hostname that a passkey could be made for")]
+    NoHost,
+    #[error("the account has as many passkeys as anyone may have")]
+    TooManyPasskeys,
+    #[error("this passkey is known already")]
+    PasskeyTaken,
+    #[error("no such passkey")]
+    NoSuchPasskey,
+    #[error("unknown, used or expired ceremony")]
+    InvalidCeremony,
+    /// At a login.
+    #[error("the passkey is unknown, or its answer wrong")]
+    WrongPasskey,
+    /// While one is made; says what is wrong with the answer.
+    #[error("{0}")]
+    Ceremony(String),
+    #[error("the state of a ceremony: {0}")]
+    State(String),
     #[error("the authenticator app's secret: {0}")]
     Seal(#[from] SealError),
     #[error("the QR code: {0}")]
@@ -124,6 +164,12 @@ pub enum FactorsError {
     Users(#[from] UsersError),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+}
+
+impl FactorsError {
+    pub fn webauthn(error: webauthn_rs::prelude::WebauthnError) -> Self {
+        Self::Ceremony(error.to_string())
+    }
 }
 
 #[cfg(test)]

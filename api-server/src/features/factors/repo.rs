@@ -202,7 +202,7 @@ pub async fn lock_challenge(
 ) -> Result<Option<Challenge>, sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
     let row = query!(
-        "SELECT c.user_id, c.amr, c.failures FROM auth.challenges c
+        "SELECT c.user_id, c.amr, c.state, c.failures FROM auth.challenges c
          WHERE c.tenant_id = $1 AND c.token = $2 AND c.purpose = $3 AND c.expires_at > $4
            AND (c.user_id IS NULL OR EXISTS (
                   SELECT FROM auth.users u
@@ -218,6 +218,7 @@ pub async fn lock_challenge(
     Ok(row.map(|row| Challenge {
         user: row.user_id.map(UserId),
         proof: Proof::of_names(&row.amr),
+        state: row.state,
         failures: row.failures,
     }))
 }

@@ -87,7 +87,8 @@ impl Factors {
         Ok(Setup { secret, url, picture, expires_at })
     }
 
-    /// Makes the app count, when its code is right. The user's other sessions end: whoever got in without a factor is out.
+    /// Makes the app count, when its code is right. With the first factor the user's other sessions end: whoever got in
+    /// without one is out.
     pub async fn activate_totp(
         &self,
         tenant: &Arc<TenantSnapshot>,
@@ -127,10 +128,14 @@ impl Factors {
         now: Timestamp,
     ) -> Result<Activated, FactorsError> {
         let recovery_codes = if first { draw_recovery_codes(&mut tx, me.id, now).await? } else { vec![] };
+        if me.limited && !first {
+            // Somebody else, who had the password too, was faster.
+            return Err(AuthError::SessionEnded.into());
+        }
         let standing = self.auth.renew_standing(&mut tx, me.session, method, now).await?;
-        // One that was opened for this alone has done its work.
+        // A session that was opened for this alone has done its work.
         let keep = (!me.limited).then_some(me.session);
-        let ended = self.auth.revoke_others(&mut tx, me.id, keep, "factor", now).await?;
+        let ended = if first { self.auth.revoke_others(&mut tx, me.id, keep, "factor", now).await? } else { vec![] };
         let details = json!({ "factor": method.as_str(), "sessionsEnded": ended.len() });
         let entry = Entry::on_user(me.id, "ENABLE_FACTOR").by(me.id).from(device).with(details);
         audit::record_in_tx(&mut tx, &entry, now).await?;
@@ -203,6 +208,8 @@ impl Factors {
             return Err(FactorsError::NoFactor);
         }
         if self.check(&mut tx, tenant, me.id, shown, now).await?.is_none() {
+            // A ceremony is used up also by a wrong answer.
+            tx.commit().await?;
             return Err(FactorsError::Wrong(field));
         }
         repo::delete_totp(&mut tx, me.id).await?;
@@ -286,7 +293,10 @@ impl Factors {
         let (now, field) = (self.clock.now(), shown.field());
         let mut tx = self.db.begin(tenant.id).await?;
         users::repo::lock_user(&mut tx, me.id).await?;
-        let method = self.check(&mut tx, tenant, me.id, shown, now).await?.ok_or(FactorsError::Wrong(field))?;
+        let Some(method) = self.check(&mut tx, tenant, me.id, shown, now).await? else {
+            tx.commit().await?;
+            return Err(FactorsError::Wrong(field));
+        };
         let standing = self.stepped_up(tx, me, method, device).await?;
         self.auth.factor_succeeded(&attempt).await;
         Ok(standing)
@@ -330,7 +340,8 @@ impl Factors {
         Ok(held)
     }
 
-    /// Whether what is shown is right; it is used up thereby. `None` where it is not, with nothing changed.
+    /// Whether what is shown is right; it is used up thereby. Where it is not (`None`) nothing changes, but for a passkey's
+    /// ceremony, which is used up: commit.
     pub(super) async fn check(
         &self,
         tx: &mut TenantTx,
@@ -347,6 +358,7 @@ impl Factors {
                 let Some(step) = totp::step_of(&secret, code.expose(), now)? else { return Ok(None) };
                 Ok(repo::use_step(tx, user, step).await?.then_some(Method::Totp))
             }
+            Shown::Passkey(answered) => self.check_passkey(tx, tenant, user, &answered).await,
             Shown::RecoveryCode(code) => {
                 let digest = RecoveryCode::given(&code).digest(user);
                 Ok(repo::use_recovery_code(tx, user, &digest, now).await?.then_some(Method::RecoveryCode))

@@ -1,4 +1,6 @@
+mod authenticator;
 mod login;
+mod passkeys;
 mod policy;
 mod second_factor;
 mod step_up;

@@ -1,23 +1,18 @@
-//! Wire types and handlers: the authenticator app, recovery codes, the second step of a login, step-up.
+//! The authenticator app and recovery codes.
 
 use axum::extract::State;
 use contract::{Secret, auth::Mfa};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    challenges::Token,
-    model::{FactorsError, Shown},
-    service::Activated,
-};
+use super::{ActivatedOut, FactorBody, SiteOf};
 use crate::{
     app::App,
-    error::{ApiError, Detail},
     extract::{Can, Json, Me, Path, Tenant, UserId, permissions::UpdateUsers},
-    features::auth::{Device, MayEnrol, RECENT, SessionOut, StepUp},
+    features::auth::{Device, MayEnrol, StepUp},
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 
@@ -26,15 +21,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(get_factors))
         .routes(routes!(set_up_totp))
         .routes(routes!(activate_totp))
-        .routes(routes!(verify_second_factor))
         .routes(routes!(disable_totp))
         .routes(routes!(renew_recovery_codes))
-        .routes(routes!(step_up))
         .routes(routes!(admin_remove_factors))
-}
-
-pub fn well_known() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
 }
 
 /// The signed-in user's second factors.
@@ -89,76 +78,6 @@ struct CodeBody {
     code: String,
 }
 
-/// A factor that counts from now on.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ActivatedOut {
-    /// Told this once, and with the first factor only. Each stands in for a factor once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(example = json!(["k7mq-3xta-b2ny-hc5e"]))]
-    pub recovery_codes: Vec<String>,
-    /// How many other sessions of the user ended.
-    #[schema(example = 1)]
-    pub sessions_ended: usize,
-    /// The tokens of a whole session, for who came with a token that was good for setting up a factor only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session: Option<SessionOut>,
-}
-
-impl From<Activated> for ActivatedOut {
-    fn from(activated: Activated) -> Self {
-        Self {
-            recovery_codes: activated.recovery_codes.iter().map(ToString::to_string).collect(),
-            sessions_ended: activated.sessions_ended,
-            session: activated.entered.map(SessionOut::from),
-        }
-    }
-}
-
-/// A factor: one of the fields.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct FactorBody {
-    /// Of the authenticator app.
-    #[schema(example = "287082")]
-    code: Option<String>,
-    /// In any case, with or without dashes. Good once.
-    #[serde(alias = "recovery_code")]
-    #[schema(example = "k7mq-3xta-b2ny-hc5e")]
-    recovery_code: Option<String>,
-}
-
-impl FactorBody {
-    fn read(self) -> Result<Option<Shown>, ApiError> {
-        let code = self.code.map(|code| Shown::Code(Secret::new(code)));
-        let recovery = self.recovery_code.map(|code| Shown::RecoveryCode(Secret::new(code)));
-        let mut shown = [code, recovery].into_iter().flatten();
-        match (shown.next(), shown.next()) {
-            (one, None) => Ok(one),
-            (_, Some(second)) => {
-                let message = "give one proof, not several";
-                Err(ApiError::validation(vec![Detail::new(second.field(), "TOO_MANY", message)]))
-            }
-        }
-    }
-
-    fn required(self) -> Result<Shown, ApiError> {
-        let missing = || Detail::new("code", "REQUIRED", "give code, recoveryCode or passkey");
-        self.read()?.ok_or_else(|| ApiError::validation(vec![missing()]))
-    }
-}
-
-/// The second step of a sign-in.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct SecondFactor {
-    /// As the first step gave it.
-    #[serde(alias = "mfa_token")]
-    mfa_token: String,
-    #[serde(flatten)]
-    factor: FactorBody,
-}
-
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct DisableBody {
@@ -182,33 +101,6 @@ struct RecoveryCodesOut {
     /// Told this once. Each stands in for a factor once; those there were before are void.
     #[schema(example = json!(["k7mq-3xta-b2ny-hc5e"]))]
     recovery_codes: Vec<String>,
-}
-
-/// A proof of who one is: one of the fields. The password does where the account has no second factor.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct StepUpBody {
-    #[schema(format = Password)]
-    password: Option<String>,
-    #[serde(flatten)]
-    factor: FactorBody,
-}
-
-/// How one proved who one is, as of now.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct StandingOut {
-    authenticated_at: Timestamp,
-    /// `aal1`, one factor, or `aal2`, two.
-    #[schema(example = "aal2")]
-    aal: &'static str,
-    #[schema(example = json!(["pwd", "otp", "mfa"]))]
-    amr: Vec<String>,
-    /// For how many seconds routes that ask for a recent proof are open.
-    #[schema(example = 600)]
-    recent_for: i64,
-    /// Says the same; the one in use stays good too.
-    access_token: String,
 }
 
 /// Who lost factors.
@@ -274,25 +166,6 @@ async fn activate_totp(
     Ok(Reply::ok(activated.into()).with_message("The second factor is active"))
 }
 
-/// The second step of a sign-in: show the second factor.
-#[utoipa::path(post, path = "/auth/2fa/verify", operation_id = "verify_second_factor", tag = "factors",
-    request_body = SecondFactor, responses(
-    (status = 200, description = "Signed in", body = Envelope<SessionOut>),
-    (status = 400, description = "A field is missing, or there are several proofs", body = ErrorBody),
-    (status = 401, description = "The proof is wrong or was used before (`INVALID_CODE`), or the sign-in is to be begun anew (`INVALID_MFA_TOKEN`)", body = ErrorBody),
-    (status = 429, description = "Too many attempts", body = ErrorBody),
-))]
-async fn verify_second_factor(
-    State(app): State<App>,
-    tenant: Tenant,
-    device: Device,
-    Json(body): Json<SecondFactor>,
-) -> Answer<SessionOut> {
-    let (token, shown) = (Token::given(&body.mfa_token), body.factor.required()?);
-    let entered = app.factors.finish_login(&tenant.0, &token, shown, &device).await?;
-    Ok(Reply::ok(entered.into()).with_message("Signed in"))
-}
-
 /// Take the authenticator app away, with the password and a code. The user's other sessions end.
 #[utoipa::path(post, path = "/auth/2fa/disable", operation_id = "disable_totp", tag = "factors", request_body = DisableBody,
     security(("bearer" = [])), responses(
@@ -306,9 +179,10 @@ async fn disable_totp(
     State(app): State<App>,
     tenant: Tenant,
     device: Device,
+    site: SiteOf,
     Json(body): Json<DisableBody>,
 ) -> Answer<DisabledOut> {
-    let (password, shown) = (Secret::new(body.password), body.factor.required()?);
+    let (password, shown) = (Secret::new(body.password), body.factor.required(&site)?);
     let sessions_ended = app.factors.disable_totp(&tenant.0, &me, password, shown, &device).await?;
     Ok(Reply::ok(DisabledOut { sessions_ended }).with_message("The authenticator app is gone"))
 }
@@ -332,37 +206,6 @@ async fn renew_recovery_codes(
         .with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
 }
 
-/// Prove again who one is, for the routes that ask for a recent proof (`STEP_UP_REQUIRED`).
-#[utoipa::path(post, path = "/auth/step-up", operation_id = "step_up", tag = "factors", request_body = StepUpBody,
-    security(("bearer" = [])), responses(
-    (status = 200, description = "Those routes are open to this session for ten minutes", body = Envelope<StandingOut>),
-    (status = 400, description = "The proof is wrong, missing, or one of several", body = ErrorBody),
-    (status = 429, description = "Too many attempts", body = ErrorBody),
-))]
-async fn step_up(
-    me: Me,
-    State(app): State<App>,
-    tenant: Tenant,
-    device: Device,
-    Json(body): Json<StepUpBody>,
-) -> Answer<StandingOut> {
-    let standing = match (body.password, body.factor.read()?) {
-        (Some(password), None) => app.factors.step_up_by_password(&tenant, &me, Secret::new(password), &device).await?,
-        (None, Some(shown)) => app.factors.step_up(&tenant, &me, shown, &device).await?,
-        _ => {
-            let message = "give one of password, code, recoveryCode and passkey";
-            return Err(ApiError::validation(vec![Detail::new("password", "REQUIRED", message)]));
-        }
-    };
-    Ok(Reply::ok(StandingOut {
-        authenticated_at: standing.authenticated_at,
-        aal: standing.proof.level(),
-        amr: standing.proof.amr(),
-        recent_for: RECENT.as_secs(),
-        access_token: app.auth.access_token(&tenant, &me, &standing)?,
-    }))
-}
-
 /// Take all factors of a user who lost them. Their sessions end; the next sign-in takes the password alone, and where the
 /// tenant demands a second factor, leads to setting one up.
 #[utoipa::path(delete, path = "/admin/users/{id}/factors", operation_id = "admin_remove_factors", tag = "factors",
@@ -380,42 +223,4 @@ async fn admin_remove_factors(
 ) -> Answer<RemovedOut> {
     let held = app.factors.remove_all(&tenant, &me, id, &device).await?;
     Ok(Reply::ok(RemovedOut { id, removed: held.methods() }).with_message("Removed"))
-}
-
-impl From<FactorsError> for ApiError {
-    fn from(error: FactorsError) -> Self {
-        let unauthorized = |code, message: &'static str| Self::new(StatusCode::UNAUTHORIZED, code, message);
-        match error {
-            FactorsError::Off => {
-                Self::conflict("This tenant does not use second factors (auth.mfa: Off)").with_code("MFA_OFF")
-            }
-            FactorsError::Demanded => {
-                Self::conflict("This tenant demands a second factor, and it is your last: set up another one first")
-                    .with_code("MFA_DEMANDED")
-            }
-            FactorsError::NotSetUp => {
-                Self::conflict("No authenticator app is being set up, or its time is over: POST /auth/2fa/setup")
-                    .with_code("MFA_NOT_SET_UP")
-            }
-            FactorsError::NoFactor => {
-                Self::conflict("The account has no such factor: see GET /auth/2fa").with_code("NO_FACTOR")
-            }
-            FactorsError::WrongProof => {
-                unauthorized("INVALID_CODE", "The code is wrong, or was used before: wait for the next one")
-            }
-            FactorsError::Wrong(field) => Self::validation(vec![Detail::new(
-                field,
-                "WRONG",
-                "it is wrong, or was used before; a code of an app is good once, for a minute",
-            )]),
-            FactorsError::InvalidToken => {
-                unauthorized("INVALID_MFA_TOKEN", "The sign-in is unknown, finished or over: begin it anew")
-            }
-            FactorsError::Seal(error) => Self::internal(error),
-            FactorsError::Totp(error) => Self::internal(error),
-            FactorsError::Auth(error) => error.into(),
-            FactorsError::Users(error) => error.into(),
-            FactorsError::Database(error) => error.into(),
-        }
-    }
 }
