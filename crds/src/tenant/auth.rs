@@ -34,7 +34,9 @@ pub struct AuthPolicy {
     #[serde(default)]
     pub email_verification: EmailVerification,
 
-    /// Second factor: `Off`, `Optional` (each user's choice) or `Required`.
+    /// Second factor: `Off` (never asked for), `Optional` (asked for where the account has one) or `Required` (an account
+    /// without one can sign in to set one up, and to nothing else). A tenant that begins to require it ends sessions without
+    /// one at their next refresh.
     #[serde(default)]
     pub mfa: Mfa,
 

@@ -361,7 +361,10 @@ impl Auth {
     /// forget wrong codes, or who has the password could try all of them.
     pub async fn begin_factor(&self, tenant: TenantId, user: UserId, device: &Device) -> Result<Attempt, AuthError> {
         let account = format!("factor of {user}");
-        self.throttle.begin(tenant, &account, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))
+        let attempt =
+            self.throttle.begin(tenant, &account, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
+        self.record_alarms(tenant, &attempt.alarms, device).await?;
+        Ok(attempt)
     }
 
     /// The second factor was right.

@@ -63,9 +63,7 @@ impl Factors {
         let known = repo::list(&mut tx, me.id).await?;
         let known = known.iter().filter(|passkey| passkey.rp_id == site.rp_id);
         let exclude = known.map(|passkey| passkey.credential_id.clone()).collect();
-        let (options, state) = webauthn
-            .start_passkey_registration(me.id.0, &me.email, &me.name, Some(exclude))
-            .map_err(FactorsError::webauthn)?;
+        let (options, state) = webauthn.start_passkey_registration(me.id.0, &me.email, &me.name, Some(exclude))?;
         let mut options = to_value(&options)?;
         // Kept on the device where that can, so that it signs in without an address.
         if let Some(selection) = options.pointer_mut("/publicKey/authenticatorSelection") {
@@ -93,10 +91,7 @@ impl Factors {
             return Err(FactorsError::InvalidCeremony);
         }
         let state: PasskeyRegistration = from_state(begun.state)?;
-        let passkey = site
-            .webauthn(&tenant.display_name)?
-            .finish_passkey_registration(credential, &state)
-            .map_err(FactorsError::webauthn)?;
+        let passkey = site.webauthn(&tenant.display_name)?.finish_passkey_registration(credential, &state)?;
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
         users::repo::lock_user(&mut tx, me.id).await?;
@@ -128,7 +123,7 @@ impl Factors {
         conditional: bool,
     ) -> Result<Ceremony, FactorsError> {
         let webauthn = site.webauthn(&tenant.display_name)?;
-        let (mut options, state) = webauthn.start_discoverable_authentication().map_err(FactorsError::webauthn)?;
+        let (mut options, state) = webauthn.start_discoverable_authentication()?;
         if !conditional {
             options.mediation = None;
         }
@@ -208,7 +203,7 @@ impl Factors {
             return Err(FactorsError::NoFactor);
         }
         let webauthn = site.webauthn(&tenant.display_name)?;
-        let (options, state) = webauthn.start_passkey_authentication(&passkeys).map_err(FactorsError::webauthn)?;
+        let (options, state) = webauthn.start_passkey_authentication(&passkeys)?;
         let token = self.begin_ceremony(&mut tx, Purpose::PasskeyProof, Some(user), to_value(&state)?).await?;
         tx.commit().await?;
         Ok(Ceremony { token, options: to_value(&options)? })

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+use webauthn_rs::prelude::WebauthnError;
 
 use super::ceremonies::Answered;
 use crate::{
@@ -166,8 +167,8 @@ pub enum FactorsError {
     Database(#[from] sqlx::Error),
 }
 
-impl FactorsError {
-    pub fn webauthn(error: webauthn_rs::prelude::WebauthnError) -> Self {
+impl From<WebauthnError> for FactorsError {
+    fn from(error: WebauthnError) -> Self {
         Self::Ceremony(error.to_string())
     }
 }

@@ -56,7 +56,7 @@ struct PasskeyLoginOptions {
     request_body = SecondFactor, responses(
     (status = 200, description = "Signed in", body = Envelope<SessionOut>),
     (status = 400, description = "A field is missing, or there are several proofs", body = ErrorBody),
-    (status = 401, description = "The proof is wrong or was used before (`INVALID_CODE`), or the sign-in is to be begun anew (`INVALID_MFA_TOKEN`)", body = ErrorBody),
+    (status = 401, description = "The proof is wrong or was used before (`INVALID_MFA_CODE`), or the sign-in is to be begun anew (`INVALID_MFA_TOKEN`)", body = ErrorBody),
     (status = 429, description = "Too many attempts", body = ErrorBody),
 ))]
 async fn verify_second_factor(

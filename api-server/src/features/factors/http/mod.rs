@@ -188,7 +188,7 @@ impl From<FactorsError> for ApiError {
                 Self::conflict("The account has no such factor: see GET /auth/2fa").with_code("NO_FACTOR")
             }
             FactorsError::WrongProof => {
-                unauthorized("INVALID_CODE", "The code is wrong, or was used before: wait for the next one")
+                unauthorized("INVALID_MFA_CODE", "The code is wrong, or was used before: wait for the next one")
             }
             FactorsError::Wrong(field) => Self::validation(vec![Detail::new(
                 field,
@@ -212,9 +212,8 @@ impl From<FactorsError> for ApiError {
                 unauthorized("INVALID_PASSKEY", "The passkey is not known here, or its answer is not right")
             }
             FactorsError::Ceremony(reason) => Self::validation(vec![Detail::new("credential", "INVALID", reason)]),
-            FactorsError::State(error) => Self::internal(error),
             FactorsError::Seal(error) => Self::internal(error),
-            FactorsError::Totp(error) => Self::internal(error),
+            FactorsError::Totp(error) | FactorsError::State(error) => Self::internal(error),
             FactorsError::Auth(error) => error.into(),
             FactorsError::Users(error) => error.into(),
             FactorsError::Database(error) => error.into(),

@@ -74,7 +74,7 @@ async fn wrong_codes_end_the_login_and_are_throttled_whatever_the_password_does(
         let token = begin(replica).await;
         assert_eq!(
             verify(replica, &token, ("code", &wrong_code(&app, &ada.secret))).await.code(),
-            "INVALID_CODE",
+            "INVALID_MFA_CODE",
             "{n}"
         );
     }
@@ -94,7 +94,7 @@ async fn a_login_ends_after_five_wrong_codes_also_where_redis_forgets() {
     let token = begin(&app).await;
     for _ in 0..5 {
         app.forget("tries").await;
-        assert_eq!(verify(&app, &token, ("code", &wrong_code(&app, &ada.secret))).await.code(), "INVALID_CODE");
+        assert_eq!(verify(&app, &token, ("code", &wrong_code(&app, &ada.secret))).await.code(), "INVALID_MFA_CODE");
     }
     app.forget("tries").await;
     assert_eq!(verify(&app, &token, ("code", &code(&app, &ada.secret, 0))).await.code(), "INVALID_MFA_TOKEN");

@@ -120,7 +120,7 @@ async fn a_passkey_is_a_second_factor_too() {
     // The ceremony is used up, and so is the login.
     let second = login(&app).await.json["data"]["mfaToken"].clone();
     let body = json!({ "mfaToken": second, "passkey": answer });
-    assert_eq!(app.post("/api/v1/auth/2fa/verify", &body).send().await.code(), "INVALID_CODE");
+    assert_eq!(app.post("/api/v1/auth/2fa/verify", &body).send().await.code(), "INVALID_MFA_CODE");
     let nobody = app.post("/api/v1/auth/2fa/passkey/options", &waiting).send().await;
     assert_eq!((nobody.status, nobody.code()), (StatusCode::UNAUTHORIZED, "INVALID_MFA_TOKEN"));
 }
@@ -128,7 +128,7 @@ async fn a_passkey_is_a_second_factor_too() {
 #[tokio::test]
 async fn another_users_passkey_is_no_second_factor_of_ones_own() {
     let app = TestApp::new().await;
-    let (_, _phone) = with_passkey(&app).await;
+    let (_, phone) = with_passkey(&app).await;
     let bob = app.register("bob@acme.test").await;
     let mut bobs = Authenticator { counter: 1, ..Authenticator::new() };
     assert_eq!(register(&app, text(&bob, "accessToken"), &mut bobs).await.status, StatusCode::CREATED);
@@ -137,9 +137,9 @@ async fn another_users_passkey_is_no_second_factor_of_ones_own() {
     let asked = options(&app, "/api/v1/auth/2fa/passkey/options", None, &json!({ "mfaToken": begun })).await;
     let answer = json!({ "ceremony": asked["ceremony"], "credential": bobs.get(&asked["options"]) });
     let refused = app.post("/api/v1/auth/2fa/verify", &json!({ "mfaToken": begun, "passkey": answer })).send().await;
-    assert_eq!((refused.status, refused.code()), (StatusCode::UNAUTHORIZED, "INVALID_CODE"));
+    assert_eq!((refused.status, refused.code()), (StatusCode::UNAUTHORIZED, "INVALID_MFA_CODE"));
     // Nor does it sign in as Ada when it names her.
-    let (ada, bob) = (_phone.user_handle.clone(), bobs.user_handle.clone());
+    let (ada, bob) = (phone.user_handle.clone(), bobs.user_handle.clone());
     bobs.user_handle = ada;
     assert_eq!(sign_in(&app, &mut bobs).await.code(), "INVALID_PASSKEY");
     bobs.user_handle = bob;
@@ -297,7 +297,7 @@ async fn a_copy_of_an_authenticator_is_refused_and_told() {
     copy.counter = 25;
     let answer = json!({ "ceremony": asked["ceremony"], "credential": copy.get(&asked["options"]) });
     let refused = app.post("/api/v1/auth/2fa/verify", &json!({ "mfaToken": begun, "passkey": answer })).send().await;
-    assert_eq!(refused.code(), "INVALID_CODE");
+    assert_eq!(refused.code(), "INVALID_MFA_CODE");
     assert_eq!(audited(&app, "PASSKEY_CLONED").await, 4);
     phone.counter = 31;
     assert_eq!(sign_in(&app, &mut phone).await.status, StatusCode::OK, "the owner goes on");

@@ -139,5 +139,5 @@ async fn a_user_of_one_tenant_has_no_factor_at_another() {
     let setup = app.post("/api/v1/auth/2fa/setup", &json!({})).host("other.test").bearer(token).send().await;
     let theirs = text(&setup.json["data"], "secret");
     let begun = super::begin(&app).await;
-    assert_eq!(verify(&app, &begun, ("code", &code(&app, theirs, 0))).await.code(), "INVALID_CODE");
+    assert_eq!(verify(&app, &begun, ("code", &code(&app, theirs, 0))).await.code(), "INVALID_MFA_CODE");
 }

@@ -92,7 +92,7 @@ async fn a_new_app_being_set_up_opens_nothing_and_the_old_one_stays_until_then()
     let setup = app.post("/api/v1/auth/2fa/setup", &json!({})).bearer(&ada.token).send().await;
     let new = text(&setup.json["data"], "secret").to_owned();
     let token = begin(&app).await;
-    assert_eq!(verify(&app, &token, ("code", &code(&app, &new, 0))).await.code(), "INVALID_CODE");
+    assert_eq!(verify(&app, &token, ("code", &code(&app, &new, 0))).await.code(), "INVALID_MFA_CODE");
     assert_eq!(verify(&app, &token, ("code", &code(&app, &ada.secret, 0))).await.status, StatusCode::OK);
     let body = json!({ "code": code(&app, &new, 0) });
     let active = app.post("/api/v1/auth/2fa/activate", &body).bearer(&ada.token).send().await;
@@ -100,7 +100,7 @@ async fn a_new_app_being_set_up_opens_nothing_and_the_old_one_stays_until_then()
     assert_eq!(active.json["data"].get("recoveryCodes"), None, "those of the first factor stay");
     app.clock.advance(seconds(60));
     let token = begin(&app).await;
-    assert_eq!(verify(&app, &token, ("code", &code(&app, &ada.secret, 0))).await.code(), "INVALID_CODE");
+    assert_eq!(verify(&app, &token, ("code", &code(&app, &ada.secret, 0))).await.code(), "INVALID_MFA_CODE");
     assert_eq!(verify(&app, &token, ("code", &code(&app, &new, 0))).await.status, StatusCode::OK);
 }
 
@@ -119,10 +119,10 @@ async fn a_code_counts_once_also_on_two_replicas_at_the_same_time() {
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 401], "round {round}: {} {}", here.json, there.json);
         let loser = if here.status == 401 { one } else { two };
-        assert_eq!(verify(&app, &loser, ("code", &now)).await.code(), "INVALID_CODE");
+        assert_eq!(verify(&app, &loser, ("code", &now)).await.code(), "INVALID_MFA_CODE");
         // Nor does an earlier one count any more, though its time is not over.
         let earlier = code(&app, &ada.secret, -1);
-        assert_eq!(verify(&app, &loser, ("code", &earlier)).await.code(), "INVALID_CODE");
+        assert_eq!(verify(&app, &loser, ("code", &earlier)).await.code(), "INVALID_MFA_CODE");
         app.forget("tries").await;
     }
 }
@@ -133,7 +133,7 @@ async fn the_activating_code_does_not_sign_in_as_well() {
     let session = app.register(ADA).await;
     let (secret, _) = enrol(&app, text(&session, "accessToken")).await;
     let token = begin(&app).await;
-    assert_eq!(verify(&app, &token, ("code", &code(&app, &secret, 0))).await.code(), "INVALID_CODE");
+    assert_eq!(verify(&app, &token, ("code", &code(&app, &secret, 0))).await.code(), "INVALID_MFA_CODE");
     assert_eq!(verify(&app, &token, ("code", &code(&app, &secret, 1))).await.status, StatusCode::OK);
 }
 
@@ -156,7 +156,7 @@ async fn a_recovery_code_counts_once_and_new_ones_void_the_old() {
     let codes = renewed.json["data"]["recoveryCodes"].as_array().unwrap();
     assert_eq!(codes.len(), 10);
     let third = begin(&app).await;
-    assert_eq!(verify(&app, &third, ("recoveryCode", &ada.recovery_codes[1])).await.code(), "INVALID_CODE");
+    assert_eq!(verify(&app, &third, ("recoveryCode", &ada.recovery_codes[1])).await.code(), "INVALID_MFA_CODE");
     let typed = codes[0].as_str().unwrap().to_uppercase().replace('-', " ");
     assert_eq!(verify(&app, &third, ("recoveryCode", &typed)).await.status, StatusCode::OK);
 }
@@ -227,7 +227,7 @@ async fn what_was_done_is_in_the_audit_and_no_secret_is() {
     let app = TestApp::new().await;
     let ada = enrolled(&app).await;
     let token = begin(&app).await;
-    assert_eq!(verify(&app, &token, ("code", &wrong_code(&app, &ada.secret))).await.code(), "INVALID_CODE");
+    assert_eq!(verify(&app, &token, ("code", &wrong_code(&app, &ada.secret))).await.code(), "INVALID_MFA_CODE");
     assert_eq!(verify(&app, &token, ("recoveryCode", &ada.recovery_codes[0])).await.status, StatusCode::OK);
     let admin = app.admin().await;
     let audit = app.get("/api/v1/admin/audit-logs?limit=100").bearer(&admin).send().await;
