@@ -5,6 +5,7 @@
 
 mod access;
 mod autoscaling;
+mod clients;
 mod drain;
 mod hot_reload;
 mod isolation;

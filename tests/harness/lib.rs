@@ -14,6 +14,7 @@ pub mod ingress;
 pub mod kubectl;
 pub mod load;
 pub mod node;
+pub mod node_js;
 pub mod objects;
 pub mod operator;
 pub mod platform;

@@ -75,6 +75,8 @@ pub fn finish(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in operations.into_iter().flatten() {
+            let parameters = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
+            let body = operation.request_body.is_some();
             let mut add = |status: &str, description| {
                 operation.responses.responses.entry(status.to_owned()).or_insert_with(|| error(description).into());
             };
@@ -83,8 +85,16 @@ pub fn finish(mut document: OpenApi) -> OpenApi {
                 allow_keys(operation.operation_id.as_deref(), security);
             }
             if path.starts_with(router::PREFIX) {
+                if body || parameters {
+                    add("400", "A field or parameter breaks its rule: `details` says which");
+                }
+                if body {
+                    add("413", "The body has more than 10 MB");
+                    add("415", "The body is neither JSON nor a form");
+                }
                 add("429", "More than a limit of the tenant allows: come again after `Retry-After`");
                 add("500", "Our fault; the request's id leads to the cause");
+                add("503", "What this stands on does not answer: come again after `Retry-After`");
             }
         }
     }

@@ -43,6 +43,8 @@ pub const NPM: Need = Need {
     packages: &["npm"],
     present: || find_program("npm", &[]).is_some() && find_program("node", &[]).is_some(),
 };
+pub const CHROMIUM: Need =
+    Need { what: "Chromium", packages: &["chromium"], present: || find_program("chromium", &[]).is_some() };
 
 /// Makes them present, or says exactly what to do.
 pub async fn ensure(needs: &[Need]) -> Result<()> {

@@ -28,8 +28,8 @@ struct Counts {
 
 impl Test {
     pub async fn run(self) -> Result<()> {
-        use setup::{KUBECTL, NAMES, POSTGRES, PROMETHEUS, PYTHON, REDIS};
-        setup::ensure(&[POSTGRES, REDIS, NAMES, PROMETHEUS, KUBECTL, PYTHON]).await?;
+        use setup::{CHROMIUM, KUBECTL, NAMES, NPM, POSTGRES, PROMETHEUS, PYTHON, REDIS};
+        setup::ensure(&[POSTGRES, REDIS, NAMES, PROMETHEUS, KUBECTL, PYTHON, NPM, CHROMIUM]).await?;
         let folder = Workdir::temporary()?;
         let mut postgres = Postgres::start(&folder.join("postgres"), Durability::None).await?;
         let mut redis = Redis::start(&folder.join("redis")).await?;

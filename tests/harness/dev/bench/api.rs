@@ -76,6 +76,7 @@ impl Api<'_> {
             .env("TENANTRY_CONFIG_DIR", self.folder.join("tenants"))
             .env("TENANTRY_CACHE_DIR", self.folder.join("cache"))
             .env("TENANTRY_SEALING_KEY_FILE", self.folder.join("key"))
+            .env("TENANTRY_TRUSTED_PROXIES", "127.0.0.0/8")
             .env("TENANTRY_BIND_ADDRESS", "127.0.0.1")
             .env("TENANTRY_PORT", port.to_string())
             .env("TENANTRY_MANAGEMENT_PORT", management.to_string())

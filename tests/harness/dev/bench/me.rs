@@ -117,7 +117,7 @@ fn print(amounts: &Amounts, contestants: &[Contestant], pinned: bool) {
 }
 
 /// Moves this process, and with it all that it is going to start, out of the servers' way.
-async fn move_to_core_1() -> Result<bool> {
+pub async fn move_to_core_1() -> Result<bool> {
     if cores() < 2 || find_program("taskset", &[]).is_none() {
         return Ok(false);
     }

@@ -7,6 +7,7 @@ mod me;
 mod peer;
 mod propagation;
 mod rollout;
+mod sign_in;
 
 use std::{env, fs, os::unix::process::CommandExt};
 
@@ -37,6 +38,8 @@ enum What {
     Propagation,
     /// CPU of one `GET /auth/me` with a rate limit in force, beside the same backend in Express.
     Me,
+    /// Latency of `GET /auth/me`, refresh and login at 30 % and 70 % of the most, and what a wave of logins does to others.
+    SignIn,
     /// Blue/green under load: failed requests, and seconds from a new spec to promoted.
     Rollout,
     /// Start, memory and size of the API server; the operator's memory and time with many tenants.
@@ -55,7 +58,7 @@ struct Amounts {
     /// me, footprint: how often each measurement is repeated.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// me: seconds of load for each measurement.
+    /// me, sign-in: seconds of load for each measurement.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
     /// rollout: how many, and as many aborts.
@@ -88,6 +91,9 @@ impl Bench {
         }
         if matches!(self.what, What::Rollout | What::All) {
             rollout::run(&self.amounts).await?;
+        }
+        if matches!(self.what, What::SignIn | What::All) {
+            sign_in::run(&self.amounts).await?;
         }
         if matches!(self.what, What::Me | What::All) {
             me::run(&self.amounts).await?;
