@@ -11,12 +11,13 @@ use crate::{
         auth::Auth,
         factors::Factors,
         health::Health,
+        identities::Identities,
         mail::{Mail, Smtp},
         payments::{Payments, Transport},
         recovery::Recovery,
         users::Users,
     },
-    infra::{Clock, Db, Redis},
+    infra::{Clock, Db, Outbound, Redis},
     limits::RateLimiter,
     metrics::Metrics,
     settings::Http,
@@ -43,6 +44,7 @@ pub struct Parts {
     pub factors: Factors,
     pub recovery: Recovery,
     pub users: Users,
+    pub identities: Identities,
     pub payments: Payments,
     pub started_at: Timestamp,
 }
@@ -55,6 +57,8 @@ pub struct Foundation {
     pub redis: Redis,
     pub sealing_key: SealingKey,
     pub metrics: Arc<Metrics>,
+    /// Reaches providers of identity.
+    pub outbound: Outbound,
     /// Reaches the payment providers.
     pub transport: Transport,
     /// Takes mail; nothing is sent without.
@@ -63,7 +67,7 @@ pub struct Foundation {
 
 impl App {
     pub fn new(foundation: Foundation) -> Self {
-        let Foundation { http, clock, db, redis, sealing_key, metrics, transport, smtp } = foundation;
+        let Foundation { http, clock, db, redis, sealing_key, metrics, outbound, transport, smtp } = foundation;
         let started_at = clock.now();
         let tenants = Tenants::new(sealing_key.clone(), clock.clone(), Arc::clone(&metrics), db.own());
         let health = Health::new(db.clone(), redis.clone(), clock.clone(), metrics.dependencies.clone());
@@ -75,6 +79,7 @@ impl App {
         let recovery =
             Recovery::new(db.clone(), clock.clone(), auth.clone(), mail.clone(), limiter.clone(), sealing_key);
         let users = Users::new(db.clone(), clock.clone(), auth.clone(), mail.clone());
+        let identities = Identities::new(db.clone(), clock.clone(), auth.clone(), outbound);
         let payments = Payments::new(db.clone(), clock.clone(), transport, metrics.payments.clone());
         Self(Arc::new(Parts {
             http,
@@ -91,6 +96,7 @@ impl App {
             factors,
             recovery,
             users,
+            identities,
             payments,
             started_at,
         }))

@@ -17,6 +17,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(features::auth::router())
         .merge(features::factors::router())
         .merge(features::recovery::router())
+        .merge(features::identities::router())
         .merge(features::users::router())
         .merge(features::api_keys::router())
         .merge(features::audit::router())

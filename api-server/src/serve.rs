@@ -31,7 +31,7 @@ use crate::{
         mail::{Smtp, sender},
         payments::Transport,
     },
-    infra::{Clock, Db, Redis, db},
+    infra::{Clock, Db, Outbound, Redis, db},
     management,
     metrics::Metrics,
     router,
@@ -115,6 +115,7 @@ fn build(settings: &Serve, options: PgConnectOptions) -> anyhow::Result<App> {
         "" => String::new(),
         platform => format!("{platform}:"),
     };
+    let outbound = Outbound::new().context("no TLS for calls to other services")?;
     let metrics = Metrics::new();
     metrics.started_at.set(clock.now().as_duration().as_secs_f64());
     Ok(App::new(Foundation {
@@ -124,7 +125,8 @@ fn build(settings: &Serve, options: PgConnectOptions) -> anyhow::Result<App> {
         clock,
         sealing_key,
         metrics: Arc::new(metrics),
-        transport: Transport::new(Transport::PAUSE).context("no TLS for calls to payment providers")?,
+        transport: Transport::new(outbound.clone(), Transport::PAUSE),
+        outbound,
         smtp: Smtp::new(&settings.mail)?,
     }))
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::{
     app::{App, Foundation},
     features::{mail::Smtp, payments::Transport},
-    infra::{Db, Redis, clock::FakeClock, db},
+    infra::{Db, Outbound, Redis, clock::FakeClock, db},
     metrics::Metrics,
     router,
     settings::{self, Cli, Command, Http, Serve},
@@ -110,7 +110,8 @@ impl TestApp {
             redis: Redis::lazy(redis_url, self.redis_prefix.clone()).unwrap(),
             sealing_key: self.key.clone(),
             metrics: Arc::new(Metrics::new()),
-            transport: Transport::new(Duration::from_millis(1)).unwrap(),
+            outbound: Outbound::new().unwrap(),
+            transport: Transport::new(Outbound::new().unwrap(), Duration::from_millis(1)),
             smtp: Smtp::new(&mail_settings(NOBODYS_SERVER)).unwrap(),
         });
         self.router = router::router(self.app.clone());
@@ -151,7 +152,8 @@ impl TestApp {
             redis: Redis::lazy(redis_url, redis_prefix.clone()).unwrap(),
             sealing_key: key.clone(),
             metrics: Arc::new(Metrics::new()),
-            transport: Transport::new(Duration::from_millis(1)).unwrap(),
+            outbound: Outbound::new().unwrap(),
+            transport: Transport::new(Outbound::new().unwrap(), Duration::from_millis(1)),
             smtp: Smtp::new(&mail_settings(if flags.contains(&"--mail-from") { flags } else { NOBODYS_SERVER }))
                 .unwrap(),
         });

@@ -146,6 +146,7 @@ pub fn tenant() -> Tenant {
                 },
                 email_verification: EmailVerification::Optional,
                 mfa: Mfa::Optional,
+                identity_providers: Vec::new(),
                 signing: Signing { algorithm: SigningAlgorithm::EdDSA, rotate_after_seconds: None, secret_ref: None },
                 ..AuthPolicy::default()
             },

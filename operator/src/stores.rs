@@ -339,7 +339,8 @@ fn tenant_keys(object: &Tenant) -> Vec<Key> {
     let spec = &object.spec;
     let hostnames = spec.hostnames.iter().map(|name| Key::Hostname(name.clone()));
     let signing = spec.auth.signing.secret_ref.iter().map(|reference| secret(object, &reference.name));
-    hostnames.chain(signing).collect()
+    let providers = spec.auth.client_secrets().map(|reference| secret(object, &reference.name));
+    hostnames.chain(signing).chain(providers).collect()
 }
 
 fn platform_keys(object: &Platform) -> Vec<Key> {

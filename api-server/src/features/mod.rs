@@ -6,6 +6,7 @@ pub mod audit;
 pub mod auth;
 pub mod factors;
 pub mod health;
+pub mod identities;
 pub mod mail;
 pub mod payments;
 pub mod recovery;

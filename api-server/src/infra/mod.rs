@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod db;
 pub mod gate;
+pub mod outbound;
 mod own_databases;
 pub mod redis;
 #[cfg(test)]
@@ -10,5 +11,6 @@ mod tests;
 
 pub use clock::Clock;
 pub use db::{Db, TenantTx};
+pub use outbound::Outbound;
 pub use own_databases::OwnDatabases;
 pub use redis::Redis;

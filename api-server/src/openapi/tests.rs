@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{router, testing::TestApp};
 
 /// Operations that anybody may call.
-const PUBLIC: [&str; 17] = [
+const PUBLIC: [&str; 20] = [
     "register",
     "login",
     "verify_second_factor",
@@ -14,6 +14,9 @@ const PUBLIC: [&str; 17] = [
     "begin_passkey_login",
     "finish_passkey_login",
     "get_passkey_origins",
+    "list_identity_providers",
+    "begin_provider_sign_in",
+    "finish_provider_sign_in",
     "refresh",
     "forgot_password",
     "reset_password",

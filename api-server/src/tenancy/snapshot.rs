@@ -8,7 +8,7 @@ use std::{
 use contract::{
     Revision, RoleName, Secret, TenantConfig,
     access::{self, Permission, SubjectKind},
-    auth::SigningKey,
+    auth::{IdentityProvider, SigningKey},
     codec::{self, DecodeError},
     payments::{Account, Provider},
     seal::{SealError, Sealed, SealingKey},
@@ -174,6 +174,11 @@ fn open_all(config: &TenantConfig, key: &SealingKey) -> Result<HashMap<String, S
 fn sealed_fields(config: &TenantConfig) -> Vec<(String, &Sealed)> {
     let mut fields: Vec<_> =
         config.auth.signing_keys.iter().map(|key| (SigningKey::seal_field(&key.id), &key.key)).collect();
+    fields.extend(
+        config.auth.identity_providers.iter().filter_map(|provider| {
+            Some((IdentityProvider::seal_field(&provider.name), provider.client_secret.as_ref()?))
+        }),
+    );
     fields.extend(config.database.iter().map(|own| (OwnDatabase::SEAL_FIELD.to_owned(), &own.uri)));
     for provider in &config.providers {
         let mut add =

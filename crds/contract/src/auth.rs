@@ -16,6 +16,9 @@ pub struct Auth {
     pub password: PasswordPolicy,
     pub email_verification: EmailVerification,
     pub mfa: Mfa,
+    /// By name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub identity_providers: Vec<IdentityProvider>,
     /// Newest first: the first signs, all verify.
     pub signing_keys: Vec<SigningKey>,
 }
@@ -29,6 +32,7 @@ impl Default for Auth {
             password: PasswordPolicy::default(),
             email_verification: EmailVerification::default(),
             mfa: Mfa::default(),
+            identity_providers: Vec::new(),
             signing_keys: Vec::new(),
         }
     }
@@ -103,6 +107,58 @@ pub enum Mfa {
     #[default]
     Optional,
     Required,
+}
+
+/// An OpenID provider that people may sign in with (OpenID Connect Core 1.0).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityProvider {
+    /// Names the provider in paths, in the seal and in what is kept of an account; unique within the tenant.
+    pub name: String,
+    /// What stands on the button.
+    pub display_name: String,
+    /// The provider's `iss`; its configuration is at `<issuer>/.well-known/openid-configuration`.
+    pub issuer: String,
+    pub client_id: String,
+    /// Left out for a public client, which proves itself by PKCE alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Sealed>,
+    /// What is asked for besides `openid`.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    #[serde(default)]
+    pub new_accounts: NewAccounts,
+    #[serde(default)]
+    pub existing_accounts: ExistingAccounts,
+}
+
+impl IdentityProvider {
+    /// The field name under which [`Self::client_secret`] is sealed.
+    #[must_use]
+    pub fn seal_field(name: &str) -> String {
+        format!("auth/identityProviders/{name}/clientSecret")
+    }
+}
+
+/// Whether somebody of whom the tenant does not know gets an account by signing in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub enum NewAccounts {
+    #[default]
+    Allow,
+    Refuse,
+}
+
+/// What becomes of a first sign-in with the address of an account that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub enum ExistingAccounts {
+    /// It is refused: the user signs in as before and links the provider from there.
+    #[default]
+    Refuse,
+    /// It is linked where both sides have verified the address. Only for a provider that owns the addresses it vouches for:
+    /// whoever runs it can sign in as anybody.
+    LinkVerifiedEmail,
 }
 
 /// One key that signs or verifies a tenant's access tokens.

@@ -1,10 +1,10 @@
 //! How a tenant's people prove who they are.
 
-use contract::auth::{CharacterClass, EmailVerification, Mfa, SigningAlgorithm};
+use contract::auth::{CharacterClass, EmailVerification, ExistingAccounts, Mfa, NewAccounts, SigningAlgorithm};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::refs::SecretRef;
+use crate::refs::{SecretKeyRef, SecretRef};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -40,9 +40,22 @@ pub struct AuthPolicy {
     #[serde(default)]
     pub mfa: Mfa,
 
+    /// Providers of identity (OpenID Connect) that people may sign in with, besides passwords.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub identity_providers: Vec<IdentityProvider>,
+
     /// How access tokens are signed.
     #[serde(default)]
     pub signing: Signing,
+}
+
+impl AuthPolicy {
+    /// The keys of Secrets that its identity providers name.
+    pub fn client_secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
+        self.identity_providers.iter().filter_map(|provider| provider.client_secret_ref.as_ref())
+    }
 }
 
 fn default_access_token_seconds() -> u32 {
@@ -66,9 +79,59 @@ impl Default for AuthPolicy {
             password: PasswordPolicy::default(),
             email_verification: EmailVerification::default(),
             mfa: Mfa::default(),
+            identity_providers: Vec::new(),
             signing: Signing::default(),
         }
     }
+}
+
+/// Pattern of an issuer: `https`, without query and fragment; `http` only on this machine, for a provider under development.
+const ISSUER: &str = r"^(https://[^\s/?#@]+|http://(localhost|127(\.[0-9]{1,3}){3})(:[0-9]{1,5})?)(/[^\s?#]*)?$";
+
+/// An OpenID provider. In its settings, the address to return to is the page of the frontend that finishes the sign-in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityProvider {
+    /// Names the provider in the API's paths. Accounts are linked to the issuer, so a provider may be renamed.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// What stands on the button; the name when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    pub display_name: Option<String>,
+
+    /// The provider's issuer, such as `https://accounts.example.com`, exactly as its own configuration says it.
+    #[schemars(length(max = 512), regex(pattern = ISSUER))]
+    pub issuer: String,
+
+    /// Client id that the provider gave this tenant.
+    #[schemars(length(min = 1, max = 512))]
+    pub client_id: String,
+
+    /// Client secret that the provider gave; left out for a public client, which proves itself by PKCE alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_secret_ref: Option<SecretKeyRef>,
+
+    /// What to ask for besides `openid`.
+    #[serde(default = "default_scopes")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 200), regex(pattern = r"^[\x21\x23-\x5B\x5D-\x7E]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub scopes: Vec<String>,
+
+    /// Whether somebody new gets an account by signing in: `Allow` or `Refuse`.
+    #[serde(default)]
+    pub new_accounts: NewAccounts,
+
+    /// What becomes of a first sign-in with the address of an account that exists. `Refuse`: the user signs in as before and
+    /// links the provider from there. `LinkVerifiedEmail`: linked where both sides have verified the address; only for a
+    /// provider that owns the addresses it vouches for, since whoever runs it can then sign in as anybody.
+    #[serde(default)]
+    pub existing_accounts: ExistingAccounts,
+}
+
+fn default_scopes() -> Vec<String> {
+    vec!["email".to_owned(), "profile".to_owned()]
 }
 
 /// Applies when a password is set, not when it is used: a stricter policy locks nobody out.

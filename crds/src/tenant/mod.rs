@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::auth::{Argon2, AuthPolicy, PasswordPolicy, Signing};
+pub use self::auth::{Argon2, AuthPolicy, IdentityProvider, PasswordPolicy, Signing};
 use crate::refs::{HOSTNAME, PlatformRef, URL};
 
 /// Who is served, under which names and by which rules.

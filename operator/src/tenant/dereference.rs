@@ -104,10 +104,12 @@ impl Dereferenced {
     pub fn secret_names(&self) -> BTreeSet<String> {
         let providers = self.providers.iter().flat_map(|provider| provider.spec.secret_keys());
         let signing = self.tenant.spec.auth.signing.secret_ref.iter();
+        let clients = self.tenant.spec.auth.client_secrets();
         let sealing = self.platform.iter().map(|platform| sealing_key(platform).name);
         providers
             .map(|reference| reference.name.clone())
             .chain(signing.map(|reference| reference.name.clone()))
+            .chain(clients.map(|reference| reference.name.clone()))
             .chain(sealing)
             .collect()
     }

@@ -1,6 +1,7 @@
 //! From YAML to the document and the verdicts, through the real steps.
 
 use contract::{
+    auth::IdentityProvider,
     limits::Limit,
     names::ANNOTATION_REVISION,
     payments::{Account, Provider},
@@ -337,6 +338,39 @@ spec: {hostnames: [acme.example], auth: {signing: {algorithm: HS256, secretRef: 
     assert_eq!(reason, reasons::SECRET_INVALID);
     assert!(message.contains("7 bytes of at least 32") && !message.contains("hunter2"), "{message}");
     assert!(Scene::new(own).validated().config.is_none());
+}
+
+#[test]
+fn a_provider_of_identity_is_served_with_its_secret_sealed_and_kept_while_that_is_missing() {
+    let named = "
+kind: Tenant
+metadata: {name: acme, generation: 2, creationTimestamp: 2026-01-02T00:00:00Z}
+spec:
+  hostnames: [acme.example]
+  auth:
+    identityProviders:
+      - {name: open, issuer: 'https://open.example', clientId: acme}
+      - {name: corp, issuer: 'https://corp.example', clientId: acme, clientSecretRef: {name: corp, key: secret}, scopes: [openid, email]}
+";
+    let secret = "---\nkind: Secret\nmetadata: {name: corp}\nstringData: {secret: canary}";
+    let providers = |scene: &Scene| scene.config().auth.identity_providers;
+    let good = Scene::new(&format!("{named}{secret}"));
+    let served = providers(&good);
+    assert_eq!(names(&served, |provider| &provider.name), ["corp", "open"]);
+    assert_eq!((served[0].scopes.join(" "), served[0].display_name.as_str()), ("email".to_owned(), "corp"));
+    let field = IdentityProvider::seal_field("corp");
+    let opened = sealing_key().open(tenant_id(), &field, served[0].client_secret.as_ref().unwrap()).unwrap();
+    assert_eq!(opened.expose(), "canary");
+
+    let gone = good.then(named).without("Secret", "corp");
+    assert_eq!(providers(&gone), served);
+    let (reason, message) = summary(&gone.validated().problems, RESOLVED_REFS).unwrap();
+    assert_eq!(reason, reasons::SECRET_NOT_FOUND);
+    assert!(message.starts_with("spec.auth.identityProviders: \"corp\": Secret \"corp\""), "{message}");
+    // Never with one, it is not offered; and an entry is not kept for another client.
+    assert_eq!(names(&providers(&Scene::new(named)), |provider| &provider.name), ["open"]);
+    let other = gone.then(&named.replace("clientId: acme, clientSecretRef", "clientId: other, clientSecretRef"));
+    assert_eq!(names(&providers(&other), |provider| &provider.name), ["open"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! | the Tenant | no Platform, no sealing key | the document stays as it is |
 //! | hostnames | one is held by an older Tenant | the others |
 //! | signing key | the Secret of `secretRef` cannot be used | the keys of before; without any, the document stays as it is |
+//! | an identity provider | its Secret cannot be used | its entry of before, with the client secret sealed in it |
 //! | a RoleBinding | it cannot be followed, is deleted or has expired | never what it gave before |
 //! | a PaymentProvider | its Secret cannot be used | its entry of before, with the credentials sealed in it |
 //! | a RateLimitPolicy | it cannot be followed | its limits of before |
@@ -38,7 +39,7 @@ use super::{
 };
 use crate::render::{
     access,
-    auth::auth,
+    auth::{auth, identity_providers},
     limits::limits,
     payments::{Seal, providers},
     problem::{Problem, keep},
@@ -117,6 +118,9 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
         &mut problems,
     );
     let hostnames = hostnames(found, &mut problems);
+    let was_known = previous.as_ref().map(|p| p.auth.identity_providers.as_slice()).unwrap_or_default();
+    let identity_providers =
+        seal.as_ref().map(|seal| identity_providers(&tenant.spec.auth, secrets, seal, was_known, &mut problems));
     let signing_keys_sealed = seal.as_ref().and_then(|seal| keys(found, seal, previous.as_ref(), &mut problems));
     // Rows that were written into shared tables stay there; a tenant that never was there does not begin in them.
     let sealed = seal.as_ref().and_then(|seal| own_database(database, seal, previous.as_ref(), &mut problems));
@@ -124,8 +128,8 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
     let placed = shared || sealed.is_some();
     let config = match (platform, name, signing_keys_sealed) {
         (Some(platform), Some(name), Some(signing_keys)) if placed => {
-            let mut config =
-                TenantConfig { hostnames, auth: auth(&tenant.spec.auth, signing_keys), ..declared(tenant, id, name) };
+            let auth = auth(&tenant.spec.auth, signing_keys, identity_providers.unwrap_or_default());
+            let mut config = TenantConfig { hostnames, auth, ..declared(tenant, id, name) };
             config.bindings = access.entries;
             config.providers = payments.entries;
             config.limits = limits.entries;

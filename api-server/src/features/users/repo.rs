@@ -370,6 +370,9 @@ pub async fn anonymise(tx: &mut TenantTx, id: UserId, now: Timestamp) -> Result<
         .execute(tx.conn())
         .await?;
     factors::forget(tx, id).await?;
+    query!("DELETE FROM auth.identities WHERE tenant_id = $1 AND user_id = $2", tenant, id.0)
+        .execute(tx.conn())
+        .await?;
     query!("DELETE FROM auth.sessions WHERE tenant_id = $1 AND user_id = $2", tenant, id.0).execute(tx.conn()).await?;
     Ok(())
 }

@@ -149,7 +149,11 @@ impl Objects {
             _ if path.contains("/payments/") => self.payment,
             _ => uuid::Uuid::now_v7(),
         };
-        let path = path.replace("{id}", &id.to_string()).replace("{tenant}", "acme").replace("{role}", "VENDOR");
+        let path = path
+            .replace("{id}", &id.to_string())
+            .replace("{tenant}", "acme")
+            .replace("{provider}", "corp")
+            .replace("{role}", "VENDOR");
         assert!(!path.contains('{'), "{path}: say in openapi/matrix/mod.rs what its parameter stands for");
         path
     }

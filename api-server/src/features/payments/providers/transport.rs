@@ -1,18 +1,14 @@
-//! Makes the calls: one client, a deadline for all attempts together, and the pauses between them.
+//! Makes the calls: a deadline for all attempts together, and the pauses between them.
 
 use std::time::Duration;
 
-use bytes::BytesMut;
-
 use super::{AccountView, Answer, Call, Provider, ProviderError};
-
-/// The longest answer that is read; a checkout session has some 10 KB.
-const MAX_ANSWER: usize = 1 << 20;
+use crate::infra::outbound::{Outbound, without_url};
 
 /// Sends calls. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Transport {
-    client: reqwest::Client,
+    outbound: Outbound,
     /// The pause before the first repetition; it doubles with each, up to ten times this.
     pause: Duration,
 }
@@ -21,13 +17,8 @@ impl Transport {
     pub const PAUSE: Duration = Duration::from_millis(500);
     const ATTEMPTS: u32 = 3;
 
-    pub fn new(pause: Duration) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("tenantry/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(5))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { client, pause })
+    pub fn new(outbound: Outbound, pause: Duration) -> Self {
+        Self { outbound, pause }
     }
 
     /// Sends `call`, again where the provider or the network asks for it, within the account's time-out altogether: the
@@ -55,30 +46,6 @@ impl Transport {
     }
 
     async fn once(&self, call: &Call) -> Result<Answer, reqwest::Error> {
-        let request = reqwest::Request::try_from(call.clone())?;
-        let mut response = self.client.execute(request).await?;
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await?
-            && body.len() < MAX_ANSWER
-        {
-            body.extend_from_slice(&chunk);
-        }
-        let mut answer = Answer::new(body.freeze());
-        *answer.status_mut() = response.status();
-        *answer.headers_mut() = std::mem::take(response.headers_mut());
-        Ok(answer)
+        self.outbound.send(reqwest::Request::try_from(call.clone())?).await
     }
-}
-
-/// The address may carry what is nobody's business; the rest says what happened.
-fn without_url(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
