@@ -110,7 +110,7 @@ impl IdentityProvider {
         let mut process = node_js::command(&home, "identity-provider.mjs", &[BACK])?.stdout(Stdio::piped()).spawn()?;
         let said = process.stdout.take().context("its output is piped")?;
         let mut said = BufReader::new(said).lines();
-        let line = timeout(Duration::from_secs(60), said.next_line()).await??;
+        let line = timeout(Duration::from_mins(1), said.next_line()).await??;
         Ok(Self { issuer: line.context("the provider ended before it listened")?, _said: said, _process: process })
     }
 }

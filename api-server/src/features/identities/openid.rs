@@ -184,7 +184,7 @@ impl OpenId {
         match client_secret {
             Some(secret) if basic => authorization = Some(basic_credentials(&provider.client_id, secret)),
             Some(secret) => {
-                form.extend([("client_id", provider.client_id.as_str()), ("client_secret", secret.expose())])
+                form.extend([("client_id", provider.client_id.as_str()), ("client_secret", secret.expose())]);
             }
             None => form.push(("client_id", &provider.client_id)),
         }
@@ -225,14 +225,12 @@ impl OpenId {
         }
         let kid = header.kid.as_deref();
         let newer;
-        let key = match key(&known.keys, kid, header.alg) {
-            Some(key) => key,
-            None => {
-                newer = self.known(provider, KEYS_FRESH).await?;
-                key(&newer.keys, kid, header.alg)
-                    .ok_or(untrusted("it is signed by a key that the provider does not publish"))?
-            }
-        };
+        let mut known_key = key(&known.keys, kid, header.alg);
+        if known_key.is_none() {
+            newer = self.known(provider, KEYS_FRESH).await?;
+            known_key = key(&newer.keys, kid, header.alg);
+        }
+        let key = known_key.ok_or(untrusted("it is signed by a key that the provider does not publish"))?;
         let mut validation = Validation::new(header.alg);
         // Times by the house's clock; issuer and audience below, where they can be told apart.
         validation.validate_exp = false;

@@ -215,7 +215,7 @@ impl Caller {
             }
             anyhow::Ok(())
         };
-        timeout(Duration::from_secs(60), rest).await??;
+        timeout(Duration::from_mins(1), rest).await??;
         Ok(taken.into_iter().map(|taken| taken.as_secs_f64() * 1e3).collect())
     }
 

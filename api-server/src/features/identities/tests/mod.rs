@@ -21,12 +21,12 @@ struct World {
 struct Flow {
     code: String,
     state: String,
-    flow: String,
+    secret: String,
 }
 
 impl Flow {
     fn body(&self) -> Value {
-        json!({ "code": self.code, "state": self.state, "flow": self.flow })
+        json!({ "code": self.code, "state": self.state, "flow": self.secret })
     }
 }
 
@@ -60,7 +60,7 @@ impl World {
     fn consent(&self, begun: &Answer) -> Flow {
         assert_eq!(begun.status, StatusCode::OK, "{}", begun.text);
         let (code, state) = self.provider.consent(begun.json["data"]["authorizationUrl"].as_str().unwrap());
-        Flow { code, state, flow: begun.json["data"]["flow"].as_str().unwrap().to_owned() }
+        Flow { code, state, secret: begun.json["data"]["flow"].as_str().unwrap().to_owned() }
     }
 
     async fn finish(&self, flow: &Flow) -> Answer {
@@ -189,10 +189,10 @@ async fn a_flow_counts_once_and_for_the_browser_that_began_it() {
     let world = World::new().await;
     let (mine, theirs) = (world.begin().await, world.begin().await);
     // An attacker's code and state in the victim's browser.
-    let slipped_in = Flow { code: theirs.code.clone(), state: theirs.state.clone(), flow: mine.flow.clone() };
+    let slipped_in = Flow { code: theirs.code.clone(), state: theirs.state.clone(), secret: mine.secret.clone() };
     assert_eq!(world.finish(&slipped_in).await.code(), "SIGN_IN_REFUSED");
     assert_eq!(world.finish(&mine).await.code(), "SIGN_IN_REFUSED", "the flow is used up by the wrong answer");
-    let other_code = Flow { code: "code-unknown".into(), state: theirs.state.clone(), flow: theirs.flow.clone() };
+    let other_code = Flow { code: "code-unknown".into(), state: theirs.state.clone(), secret: theirs.secret.clone() };
     assert_eq!(world.finish(&other_code).await.code(), "SIGN_IN_REFUSED");
 
     let flow = world.begin().await;
