@@ -40,7 +40,7 @@ async fn the_reference_page_signs_in_and_calls_a_protected_route_in_a_browser() 
         alice.registers().await?;
         let chromium = find_program("chromium", &[]).context("no `chromium`: apt-get install chromium")?;
         let base = format!("http://{}", platform.ingress.address);
-        let arguments = [&*chromium.display().to_string(), &base, &acme.hostname, &alice.tokens().access];
+        let arguments = [&*chromium.display().to_string(), &base, &acme.hostname, &alice.email, &alice.password];
         let seen: Value = serde_json::from_str(&node_js::script("docs.mjs", &arguments).await?)?;
         ensure!(
             seen["status"] == "200" && seen["body"].as_str().is_some_and(|body| body.contains(&alice.email)),
