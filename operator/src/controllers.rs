@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     context::Ctx,
+    kube_ext::Namespaced,
     metrics::Metrics,
     peers::PodMonitor,
     platform::{self, scaling},
@@ -332,12 +333,7 @@ type OnUnreadable = fn(&Ctx, InvalidObject);
 
 impl Watches<'_> {
     /// A kind whose status is ours to write.
-    fn judged<K: Judged + watch::Watched>(
-        &mut self,
-        kept: fn(&Stores) -> &Shelf<K>,
-        config: &watcher::Config,
-        on: OnChange<K>,
-    ) {
+    fn judged<K: Judged>(&mut self, kept: fn(&Stores) -> &Shelf<K>, config: &watcher::Config, on: OnChange<K>) {
         let seen: Seen<K> = |change, ctx| {
             for object in change.after.iter().chain(change.before.iter().filter(|_| change.after.is_none())) {
                 K::statuses(ctx).told(object, change.after.is_none());
@@ -356,14 +352,14 @@ impl Watches<'_> {
 
     fn whole<K>(&mut self, kept: fn(&Stores) -> &Shelf<K>, config: &watcher::Config, on: OnChange<K>)
     where
-        K: Kept + watch::Watched,
+        K: Kept + Namespaced,
     {
         for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
             self.start(scope, watch::whole(api, config.clone()), kept, (|_, _| (), on, unreadable::<K>));
         }
     }
 
-    fn metadata<K: watch::Watched, N: Kept + From<PartialObjectMeta<K>>>(
+    fn metadata<K: Namespaced, N: Kept + From<PartialObjectMeta<K>>>(
         &mut self,
         kept: fn(&Stores) -> &Shelf<N>,
         config: &watcher::Config,
@@ -397,7 +393,7 @@ impl Watches<'_> {
         events: fn(Api<A>, watcher::Config) -> S,
         on: OnChange<K>,
     ) where
-        K: watch::Watched + Kept,
+        K: Namespaced + Kept,
         A: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Send + Sync + 'static,
         S: Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send + 'static,
     {

@@ -4,7 +4,7 @@
 //! the change (a reference that moved concerns both ends), deletions that happened while the watch was down, and one
 //! store for five controllers.
 
-use std::{collections::HashSet, fmt::Debug, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use kube::{
@@ -16,9 +16,11 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use serde::de::DeserializeOwned;
 
-use crate::stores::{Kept, Shelf};
+use crate::{
+    kube_ext::Namespaced,
+    stores::{Kept, Shelf},
+};
 
 /// Objects in one page of a list: a page is in memory as text and as objects at the same time.
 const PAGE: u32 = 200;
@@ -62,23 +64,6 @@ fn intent(meta: &kube::api::ObjectMeta) -> impl PartialEq + use<> {
     )
 }
 
-/// What can be watched: namespaced kinds whose type is known at compile time.
-pub trait Watched:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
-{
-}
-
-impl<K> Watched for K where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static
-{
-}
-
 /// Where to watch: all namespaces, or each of these.
 pub fn apis<K>(client: &Client, namespaces: &[String]) -> Vec<(Option<String>, Api<K>)>
 where
@@ -93,7 +78,7 @@ where
 
 /// Objects with their body. One that cannot be read as its kind is counted and told about, and its last good version
 /// stays on the shelf.
-pub fn whole<K: Watched>(
+pub fn whole<K: Namespaced>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send {
@@ -115,7 +100,7 @@ pub fn unlabelled<K: Kept + Resource>(
 }
 
 /// Objects by their metadata only, or by what is noted of it.
-pub fn metadata<K: Watched, N: Kept + From<PartialObjectMeta<K>>>(
+pub fn metadata<K: Namespaced, N: Kept + From<PartialObjectMeta<K>>>(
     api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<N>>>> + Send {

@@ -36,9 +36,16 @@ impl<K> Deref for Applied<K> {
     }
 }
 
-/// What `apply` and `delete` work on: namespaced objects whose type is known at compile time.
+/// What is watched, applied and deleted: namespaced objects whose type is known at compile time.
 pub trait Namespaced:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
 }
 
@@ -50,6 +57,7 @@ impl<K> Namespaced for K where
         + DeserializeOwned
         + Send
         + Sync
+        + 'static
 {
 }
 

@@ -83,3 +83,19 @@ fn a_new_operator_reads_each_tenant_at_a_bounded_pace_and_writes_nothing() {
         assert!(took >= pace, "{took:?}");
     });
 }
+
+#[test]
+fn a_platform_that_is_looked_at_again_applies_only_what_differs() {
+    World::new().with_operator(async |run| {
+        serve(run, 1).await;
+        // It counts one more.
+        run.apply(&tenant(1, "Another")).await;
+        run.rests().await;
+        let requests = run.wire.requests();
+        assert!(requests.contains(&"PATCH platforms/main/status".to_owned()), "{requests:?}");
+        for kind in ["serviceaccounts", "roles", "rolebindings", "poddisruptionbudgets", "services", "deployments"] {
+            let written = requests.iter().filter(|request| request.starts_with(&format!("PATCH {kind}/")));
+            assert_eq!(written.count(), 0, "{kind}: {requests:?}");
+        }
+    });
+}

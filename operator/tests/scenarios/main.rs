@@ -9,6 +9,8 @@
 )]
 
 mod around;
+#[path = "../common/mod.rs"]
+mod common;
 mod documents;
 mod leadership;
 mod managed;

@@ -1,30 +1,23 @@
 //! An API server with the kinds installed, and operators that run against it in process.
 
-use std::{fmt::Debug, future::Future, time::Duration};
+use std::{fmt::Debug, future::Future};
 
-use apiserver::{Handle, Options, Server};
+use apiserver::Handle;
 use clap::Parser;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        core::v1::{Namespace, Secret},
-        events::v1::Event,
-    },
-};
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
-    Api, Client, Config, Resource, ResourceExt,
-    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
     runtime::{conditions::Condition, wait::await_condition},
 };
-use operator::cli::Cli;
-use serde::{Serialize, de::DeserializeOwned};
+use operator::{cli::Cli, kube_ext::Namespaced};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub const NAMESPACE: &str = "shop";
-const PATIENCE: Duration = Duration::from_secs(30);
+pub use crate::common::NAMESPACE;
+use crate::common::{PATIENCE, control_plane};
 
 pub struct World {
     pub client: Client,
@@ -40,19 +33,7 @@ pub struct Operator {
 impl World {
     /// With the kinds and a namespace, and without an operator.
     pub async fn new() -> Self {
-        // The first test of the process installs it.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let server = Server::start(Options::default()).await.unwrap();
-        let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        let client = Client::try_from(config).unwrap();
-        let crds = Api::all(client.clone());
-        for crd in crds::all_crds() {
-            crds.create(&PostParams::default(), &crd).await.unwrap();
-        }
-        let metadata = ObjectMeta { name: Some(NAMESPACE.into()), ..ObjectMeta::default() };
-        let namespace = Namespace { metadata, ..Namespace::default() };
-        Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        let (server, client) = control_plane().await;
         Self { client, _server: server }
     }
 
@@ -72,18 +53,12 @@ impl World {
         Operator { stop, task }
     }
 
-    pub fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
+    pub fn api<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
     /// Applies an object as a person would with `kubectl apply --server-side`.
-    pub async fn apply<K>(&self, yaml: &str) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    pub async fn apply<K: Namespaced>(&self, yaml: &str) -> K {
         let mut object: Value = serde_saphyr::from_str(yaml).unwrap();
         object["apiVersion"] = K::api_version(&()).into_owned().into();
         object["kind"] = K::kind(&()).into_owned().into();
@@ -97,24 +72,13 @@ impl World {
     }
 
     /// Writes a status, as the kubelet and the controllers of Kubernetes do.
-    pub async fn status<K>(&self, name: &str, status: impl Serialize + Debug)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
+    pub async fn status<K: Namespaced>(&self, name: &str, status: impl Serialize + Debug) {
         let patch = serde_json::json!({ "status": status });
         self.api::<K>().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
     /// Waits until the object is so; fails with the object as it was seen last.
-    pub async fn until<K>(&self, name: &str, what: &str, holds: impl Fn(&K) -> bool + Send) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
+    pub async fn until<K: Namespaced>(&self, name: &str, what: &str, holds: impl Fn(&K) -> bool + Send) -> K {
         let condition = |object: Option<&K>| object.is_some_and(&holds);
         let waited = within(await_condition(self.api::<K>(), name, condition)).await;
         match waited {
@@ -124,15 +88,7 @@ impl World {
     }
 
     /// Waits until there is no such object.
-    pub async fn gone<K>(&self, name: &str)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
+    pub async fn gone<K: Namespaced>(&self, name: &str) {
         let absent = (|object: Option<&K>| object.is_none()).and(|_: Option<&K>| true);
         assert!(within(await_condition(self.api::<K>(), name, absent)).await.is_some(), "{name} is still there");
     }

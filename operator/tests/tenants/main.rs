@@ -4,5 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
 
 mod attached;
+#[path = "../common/mod.rs"]
+mod common;
 mod life;
 mod world;

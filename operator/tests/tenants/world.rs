@@ -1,8 +1,8 @@
 //! A control plane in this process, the real operator against it, and replicas of the API that answer as they are told.
 
-use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use apiserver::{Handle, Options, Server};
+use apiserver::Handle;
 use axum::{
     Json, Router,
     extract::{Query, State},
@@ -13,27 +13,24 @@ use contract::names::{ANNOTATION_REVISION, LABEL_CONTRACT, LABEL_TENANT};
 use crds::conditions;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{ConfigMap, Namespace, Pod, Secret},
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::core::v1::{ConfigMap, Pod, Secret},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
-    Api, Client, Config, Resource, ResourceExt,
+    Api, Client, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, wait, watcher},
 };
-use operator::cli::Cli;
+use operator::{cli::Cli, kube_ext::Namespaced};
 use parking_lot::Mutex;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub const NAMESPACE: &str = "shop";
-/// Nothing here takes long; what takes this long does not happen.
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::common::{NAMESPACE, PATIENCE, control_plane};
+
 /// How often a fake replica looks for news.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -53,53 +50,10 @@ pub struct Replicas {
     pub refusing: Mutex<Vec<String>>,
 }
 
-pub trait Kind:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-    + Clone
-    + Debug
-    + Serialize
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<K> Kind for K where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static
-{
-}
-
 impl World {
     /// The kinds, a namespace, one Platform with its Secrets, and one replica; no operator yet.
     pub async fn new() -> Self {
-        // The first test of the process installs it.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let control_plane = Server::start(Options::default()).await.unwrap();
-        let mut config = Config::new(control_plane.url().parse().unwrap());
-        config.auth_info.token = Some(control_plane.token().to_owned().into());
-        config.default_namespace = NAMESPACE.into();
-        let client = Client::try_from(config).unwrap();
-        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for crd in crds::all_crds() {
-            definitions.create(&PostParams::default(), &crd).await.unwrap();
-        }
-        for crd in crds::all_crds() {
-            let (name, established) = (crd.name_any(), wait::conditions::is_crd_established());
-            let established = wait::await_condition(definitions.clone(), &name, established);
-            tokio::time::timeout(PATIENCE, established).await.unwrap().unwrap();
-        }
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let shop = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).unwrap();
-        namespaces.create(&PostParams::default(), &shop).await.unwrap();
-
+        let (control_plane, client) = control_plane().await;
         let replicas = Arc::new(Replicas::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -151,7 +105,7 @@ impl World {
         pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     }
 
-    pub fn all<K: Kind>(&self) -> Api<K> {
+    pub fn all<K: Namespaced>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
@@ -176,23 +130,28 @@ impl World {
     }
 
     /// Untyped, so that what does not fit its kind can be put too.
-    async fn put<K: Kind>(&self, name: &str, object: &Value) -> kube::Result<()> {
+    async fn put<K: Namespaced>(&self, name: &str, object: &Value) -> kube::Result<()> {
         let kind = ApiResource::erase::<K>(&());
         let objects: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), NAMESPACE, &kind);
         let params = PatchParams::apply("test").force();
         objects.patch(name, &params, &Patch::Apply(object)).await.map(drop)
     }
 
-    pub async fn delete<K: Kind>(&self, name: &str) {
+    pub async fn delete<K: Namespaced>(&self, name: &str) {
         self.all::<K>().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
-    pub async fn get<K: Kind>(&self, name: &str) -> K {
+    pub async fn get<K: Namespaced>(&self, name: &str) -> K {
         self.all::<K>().get(name).await.unwrap()
     }
 
     /// Waits until the object is as described; `None` is an object that is gone.
-    pub async fn until<K: Kind>(&self, name: &str, what: &str, holds: impl Fn(Option<&K>) -> bool + Send) -> Option<K> {
+    pub async fn until<K: Namespaced>(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(Option<&K>) -> bool + Send,
+    ) -> Option<K> {
         let reached = wait::await_condition(self.all::<K>(), name, |object: Option<&K>| holds(object));
         if let Ok(object) = tokio::time::timeout(PATIENCE, reached).await {
             return object.unwrap();
@@ -202,7 +161,7 @@ impl World {
     }
 
     /// Waits for a condition of the newest generation; returns it.
-    pub async fn condition<K: Kind>(&self, name: &str, type_: &str, status: &str, reason: &str) -> Condition {
+    pub async fn condition<K: Namespaced>(&self, name: &str, type_: &str, status: &str, reason: &str) -> Condition {
         let wanted = |object: &K| {
             let (generation, list) = (object.meta().generation, conditions_of(object));
             let found = conditions::find(&list, type_)?;
@@ -214,13 +173,13 @@ impl World {
         object.as_ref().and_then(wanted).unwrap()
     }
 
-    pub async fn ready<K: Kind>(&self, name: &str) -> K {
+    pub async fn ready<K: Namespaced>(&self, name: &str) -> K {
         self.condition::<K>(name, "Ready", "True", "Ready").await;
         self.get(name).await
     }
 
     /// Every state of the object from now on.
-    pub fn watch<K: Kind>(&self, name: &str) -> impl futures::Stream<Item = K> + Unpin + use<K> {
+    pub fn watch<K: Namespaced>(&self, name: &str) -> impl futures::Stream<Item = K> + Unpin + use<K> {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let states = watcher(self.all::<K>(), config).applied_objects();
         states.map_err(|error| panic!("{error}")).filter_map(|object| async { object.ok() }).boxed()
