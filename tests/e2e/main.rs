@@ -17,4 +17,5 @@ mod plugin;
 mod quick_start;
 mod refusals;
 mod rollout;
+mod scale;
 mod wishes;

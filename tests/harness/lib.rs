@@ -26,6 +26,7 @@ pub mod python;
 pub mod redis;
 pub mod rights;
 pub mod rollout;
+pub mod scale;
 pub mod wait;
 pub mod workdir;
 

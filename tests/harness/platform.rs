@@ -256,8 +256,8 @@ impl Platform {
         Tenant::create(self, name).await
     }
 
-    /// `kill -9` of every API process of this world, whoever started it; yields how many there were.
-    pub fn kill_pods(&self) -> Result<usize> {
+    /// Every API process of this world, whoever started it.
+    pub fn pod_processes(&self) -> Result<Vec<i32>> {
         let mine = format!("TENANTRY_NAMESPACE={}", self.namespace);
         let processes =
             std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -265,9 +265,13 @@ impl Platform {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|byte| *byte == 0).any(|variable| variable == mine.as_bytes())
         });
-        let killed =
-            of_this_world.filter(|pid| Pid::from_raw(*pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok()));
-        Ok(killed.count())
+        Ok(of_this_world.collect())
+    }
+
+    /// `kill -9` of every API process of this world; yields how many there were.
+    pub fn kill_pods(&self) -> Result<usize> {
+        let ended = |pid: &i32| Pid::from_raw(*pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok());
+        Ok(self.pod_processes()?.iter().filter(|pid| ended(pid)).count())
     }
 
     /// `logs/<namespace>/<pod>/<container>.log`.

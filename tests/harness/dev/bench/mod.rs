@@ -7,6 +7,7 @@ mod me;
 mod peer;
 mod propagation;
 mod rollout;
+mod scale;
 mod sign_in;
 
 use std::{env, fs, os::unix::process::CommandExt};
@@ -44,18 +45,21 @@ enum What {
     Rollout,
     /// Start, memory and size of the API server; the operator's memory and time with many tenants.
     Footprint,
+    /// With one tenant, a thousand and ten thousand: memory, requests to the Kubernetes API, time of a change and of a
+    /// restart, change of leader. Takes a quarter of an hour, and is not part of `all`.
+    Scale,
     All,
 }
 
 #[derive(Args)]
 struct Amounts {
-    /// propagation: changes, one after the other.
-    #[arg(long, default_value_t = 200)]
-    changes: usize,
-    /// propagation, rollout: replicas of the API.
+    /// propagation: changes, one after the other; scale: changes at 50 a second [default: 200, and 1000 for scale].
+    #[arg(long)]
+    changes: Option<usize>,
+    /// propagation, rollout, scale: replicas of the API.
     #[arg(long, default_value_t = 3)]
     replicas: u32,
-    /// me, footprint: how often each measurement is repeated.
+    /// me, footprint, scale: how often each measurement is repeated.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// me, sign-in: seconds of load for each measurement.
@@ -67,9 +71,9 @@ struct Amounts {
     /// rollout: requests a second.
     #[arg(long, default_value_t = 50)]
     rate: u32,
-    /// footprint: how many tenants are many.
-    #[arg(long, default_value_t = 1000)]
-    tenants: usize,
+    /// footprint, scale: how many tenants are many [default: 1000, and 10000 for scale].
+    #[arg(long)]
+    tenants: Option<usize>,
 }
 
 impl Bench {
@@ -85,6 +89,9 @@ impl Bench {
         // The one that needs quiet cores and pins itself to them comes last.
         if matches!(self.what, What::Footprint | What::All) {
             footprint::run(&self.amounts).await?;
+        }
+        if self.what == What::Scale {
+            scale::run(&self.amounts).await?;
         }
         if matches!(self.what, What::Propagation | What::All) {
             propagation::run(&self.amounts).await?;

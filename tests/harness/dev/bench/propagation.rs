@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use contract::names;
 use crds::{RateLimitPolicy, Tenant};
 use futures::{StreamExt, future::try_join_all};
-use harness::{Platform, platform::PLATFORM, wait};
+use harness::{Platform, platform::PLATFORM, scale::is_programmed, wait};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
     Api, ResourceExt,
@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Amounts, figures::Sample, footprint::is_programmed};
+use super::{Amounts, figures::Sample};
 
 const NAME: &str = "bench";
 const LIMITS: [u32; 2] = [1000, 2000];
@@ -82,7 +82,7 @@ async fn changes(platform: &Platform, amounts: &Amounts) -> Result<Vec<Arrival>>
     ensure!(revisions[0] != revisions[1], "a changed limit left the revision as it was");
 
     let mut arrivals = Vec::new();
-    for turn in 0..WARM_UP + amounts.changes {
+    for turn in 0..WARM_UP + amounts.changes.unwrap_or(200) {
         sleep(PAUSE).await;
         let arrival = world.change(LIMITS[turn % 2], &revisions[turn % 2]);
         let arrival = timeout(wait::limit(), arrival).await.context("a change does not arrive")?;
