@@ -46,7 +46,7 @@ enum What {
     /// Start, memory and size of the API server; the operator's memory and time with many tenants.
     Footprint,
     /// With one tenant, a thousand and ten thousand: memory, requests to the Kubernetes API, time of a change and of a
-    /// restart, change of leader. Takes a quarter of an hour, and is not part of `all`.
+    /// restart, change of leader. Takes long, and is not part of `all`.
     Scale,
     All,
 }
