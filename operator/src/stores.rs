@@ -344,11 +344,14 @@ fn tenant_keys(object: &Tenant) -> Vec<Key> {
 }
 
 fn platform_keys(object: &Platform) -> Vec<Key> {
-    let PlatformSpec { postgres, redis, .. } = &object.spec;
+    let PlatformSpec { postgres, redis, mail, .. } = &object.spec;
+    let mail = mail.iter().filter_map(|mail| mail.smtp.secret_ref.as_ref());
     [postgres.external.as_ref(), redis.external.as_ref()]
         .into_iter()
         .flatten()
-        .map(|external| secret(object, &external.secret_ref.name))
+        .map(|external| &external.secret_ref)
+        .chain(mail)
+        .map(|reference| secret(object, &reference.name))
         .collect()
 }
 

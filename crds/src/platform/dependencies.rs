@@ -2,6 +2,7 @@
 
 use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::apis::meta::v1::Time};
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -183,6 +184,7 @@ pub struct Mail {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.tls) || self.tls != 'None' || !has(self.secretRef)").message("smtp.tls None sends in the clear, and a password is not sent so: leave out secretRef, or use StartTls or Implicit"))]
 pub struct Smtp {
     /// Name of the server.
     #[schemars(length(min = 1, max = 253), regex(pattern = HOSTNAME))]
@@ -193,13 +195,38 @@ pub struct Smtp {
     #[schemars(range(min = 1, max = 65_535))]
     pub port: u16,
 
+    /// How the connection is encrypted: `Implicit` from the first byte, `StartTls` (a server that does not offer it gets no mail),
+    /// or `None` for a relay beside the pods. By the port when left out: `Implicit` on 465, `StartTls` on any other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SmtpTls>,
+
     /// Sender of tenants that name none.
     #[schemars(length(max = 320), regex(pattern = r"^[^\r\n]*[^\s@<>]+@[^\s@<>]+>?$"))]
     pub from: String,
 
-    /// Secret with `username` and `password`; the server is asked without when left out.
+    /// Secret with `username` and `password`, and optionally `ca`, the certificates (PEM) that the server's may be signed by
+    /// beside those that everybody trusts; nobody signs in when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SmtpTls {
+    Implicit,
+    StartTls,
+    None,
+}
+
+impl SmtpTls {
+    /// As the API's setting has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Implicit => "implicit",
+            Self::StartTls => "starttls",
+            Self::None => "none",
+        }
+    }
 }
 
 fn default_smtp_port() -> u16 {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     dependencies::{
         Backup, BackupDestination, CredentialsStatus, External, Mail, ManagedPostgres, ManagedRedis, ObjectStore,
-        Postgres, Redis, Smtp, Storage, WebPush,
+        Postgres, Redis, Smtp, SmtpTls, Storage, WebPush,
     },
     exposure::{Gateway, Ingress, IngressTls, IssuerKind, IssuerRef, ParentRef},
     rollout::{
@@ -164,7 +164,8 @@ pub struct PlatformSpec {
     #[serde(default)]
     pub observability: Observability,
 
-    /// How mail is sent; no mail is sent when left out.
+    /// How mail is sent. When left out none is, and what needs a mail (a forgotten password, the verification of an address)
+    /// says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mail: Option<Mail>,
 

@@ -17,6 +17,7 @@ use super::{
 pub struct Secrets {
     pub postgres: Data,
     pub redis: Data,
+    pub mail: Data,
     pub sealing_key: Data,
 }
 
@@ -29,13 +30,14 @@ pub struct Declared {
 
 /// Works out what `platform` asks for. `default_image` is that of a Platform which names none.
 pub fn declared(platform: Arc<Platform>, secrets: Secrets, default_image: &str) -> serde_json::Result<Declared> {
-    let Secrets { postgres, redis, sealing_key } = secrets;
+    let Secrets { postgres, redis, mail, sealing_key } = secrets;
     let found = Dereferenced {
         namespace: platform.namespace().unwrap_or_default(),
         name: platform.name_any(),
         platform,
         postgres,
         redis,
+        mail,
         sealing_key,
         observed: Observed::default(),
         jobs: Vec::new(),

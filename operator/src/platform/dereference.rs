@@ -31,6 +31,8 @@ pub struct Dereferenced {
     pub postgres: Data,
     /// Secret named in `spec.redis.external`, or that of the managed one.
     pub redis: Data,
+    /// Secret named in `spec.mail.smtp`.
+    pub mail: Data,
     pub sealing_key: Data,
     /// Its pods' Deployments, and which of them takes the requests.
     pub observed: Observed,
@@ -81,10 +83,12 @@ pub async fn dereference(ctx: &Ctx, platform: Arc<Platform>) -> Result<Dereferen
     };
     let external = |external: &Option<crds::platform::External>| external.as_ref().map(|e| e.secret_ref.name.clone());
     let (postgres, redis) = (external(&platform.spec.postgres.external), external(&platform.spec.redis.external));
+    let mail = smtp_secret(&platform).map(str::to_owned);
     let sealing_key = names::sealing_key_secret(&name);
-    let (postgres, redis, sealing_key, observed, managed) = tokio::try_join!(
+    let (postgres, redis, mail, sealing_key, observed, managed) = tokio::try_join!(
         read(postgres.as_deref()),
         read(redis.as_deref()),
+        read(mail.as_deref()),
         read(Some(&sealing_key)),
         Observed::read(&ctx.client, &namespace, &name),
         managed::dereference(ctx, &platform),
@@ -94,6 +98,7 @@ pub async fn dereference(ctx: &Ctx, platform: Arc<Platform>) -> Result<Dereferen
     Ok(Dereferenced {
         postgres: postgres.or_else(|| managed.postgres_data()),
         redis: redis.or_else(|| managed.redis_data()),
+        mail,
         sealing_key,
         observed,
         managed,
@@ -104,4 +109,10 @@ pub async fn dereference(ctx: &Ctx, platform: Arc<Platform>) -> Result<Dereferen
         namespace,
         name,
     })
+}
+
+/// The Secret by which the API signs in to its mail server.
+pub fn smtp_secret(platform: &Platform) -> Option<&str> {
+    let reference = platform.spec.mail.as_ref()?.smtp.secret_ref.as_ref()?;
+    Some(reference.name.as_str())
 }

@@ -40,6 +40,7 @@ pub fn found(spec: &str) -> Dereferenced {
         name: "main".into(),
         postgres: data(&[("uri", "postgres://u:p@db/app")]),
         redis: data(&[("uri", "redis://cache")]),
+        mail: None,
         sealing_key: data(&[("key", "0123456789abcdef0123456789abcdef")]),
         observed: Observed::default(),
         managed: super::managed::Found::default(),

@@ -160,6 +160,7 @@ mod tests {
         let secrets = operator::platform::declared::Secrets {
             postgres: data("postgres://u:CANARY@db/app"),
             redis: data("redis://cache"),
+            mail: None,
             sealing_key: Some([("key".to_owned(), key)].into()),
         };
         declared(Arc::new(platform.clone()), secrets, "registry.example/api:1").unwrap()

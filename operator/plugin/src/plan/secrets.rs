@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{ResourceExt, api::ObjectMeta};
 use operator::{
-    platform::declared,
+    platform::{declared, dereference::smtp_secret},
     tenant::{
         dereference::{Dereferenced, sealing_key},
         signing_key,
@@ -56,13 +56,13 @@ impl Known {
                 None => None,
             }
         };
-        let [postgres, redis, sealing] = names_of(platform);
+        let [postgres, redis, mail, sealing] = names_of(platform);
         let mut sealing_key = data(sealing);
         if self.refused {
             let key = ByteString(vec![0; contract::seal::KEY_BYTES]);
             sealing_key = Some([(contract::names::SEALING_KEY.to_owned(), key)].into());
         }
-        declared::Secrets { postgres: data(postgres), redis: data(redis), sealing_key }
+        declared::Secrets { postgres: data(postgres), redis: data(redis), mail: data(mail), sealing_key }
     }
 
     /// Puts in what the rendering of `found` needs, with `changed` in place of what is stored.
@@ -76,12 +76,13 @@ impl Known {
     }
 }
 
-/// Secrets that a Platform reads: PostgreSQL's, Redis', and its sealing key.
-pub fn names_of(platform: &Platform) -> [Option<String>; 3] {
+/// Secrets that a Platform reads: PostgreSQL's, Redis', the mail server's, and its sealing key.
+pub fn names_of(platform: &Platform) -> [Option<String>; 4] {
     let (postgres, redis) = (&platform.spec.postgres.external, &platform.spec.redis.external);
     [
         postgres.as_ref().map(|external| external.secret_ref.name.clone()),
         redis.as_ref().map(|external| external.secret_ref.name.clone()),
+        smtp_secret(platform).map(str::to_owned),
         Some(contract::names::sealing_key_secret(&platform.name_any())),
     ]
 }

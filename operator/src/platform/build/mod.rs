@@ -3,6 +3,7 @@
 mod access;
 pub(super) mod autoscaling;
 mod gateway;
+mod mail;
 mod migration;
 mod monitoring;
 mod network;

@@ -25,6 +25,38 @@ fn the_deployment_and_its_migration() {
 }
 
 #[test]
+fn a_mail_server_is_told_to_the_pods_and_its_password_only_by_reference() {
+    let spec = format!(
+        "{EXTERNAL}mail: {{smtp: {{host: mail.example, port: 465, from: \"Acme <a@b.example>\", secretRef: {{name: smtp}}}}}}\n"
+    );
+    let mut found = found(&spec);
+    found.mail = data(&[("username", "mailer"), ("password", "CANARY"), ("ca", "pem")]);
+    let release = build(&found, &validate(&found, IMAGE)).unwrap().workload.unwrap().release;
+    let settings = release_config(&found, &release).unwrap().0.data.unwrap();
+    let setting = |name: &str| settings.get(name).map(String::as_str);
+    assert_eq!((setting("TENANTRY_SMTP_HOST"), setting("TENANTRY_SMTP_PORT")), (Some("mail.example"), Some("465")));
+    assert_eq!(setting("TENANTRY_MAIL_FROM"), Some("Acme <a@b.example>"));
+    assert_eq!(setting("TENANTRY_SMTP_CA_FILE"), Some("/etc/tenantry/smtp/ca.crt"));
+    assert_eq!(setting("TENANTRY_SMTP_TLS"), None, "by the port");
+    let pods = release.pods("main", Color::Blue);
+    assert!(!format!("{pods:?}{settings:?}").contains("CANARY"));
+    let secrets = pods.metadata.clone().unwrap().annotations.unwrap()[ANNOTATION_SECRETS].clone();
+    let pod = pods.spec.unwrap();
+    assert!(pod.volumes.unwrap().iter().any(|volume| volume.name == "smtp-ca"));
+    let env = pod.containers[0].env.clone().unwrap();
+    let from = |name: &str| {
+        let variable = env.iter().find(|variable| variable.name == name).unwrap().clone();
+        let selector = variable.value_from.unwrap().secret_key_ref.unwrap();
+        (selector.name, selector.key, selector.optional)
+    };
+    assert_eq!(from("TENANTRY_SMTP_PASSWORD"), ("smtp".into(), "password".into(), Some(true)));
+    found.mail = data(&[("username", "mailer"), ("password", "another")]);
+    let next = build(&found, &validate(&found, IMAGE)).unwrap().workload.unwrap().release;
+    let next = next.pods("main", Color::Blue).metadata.unwrap().annotations.unwrap()[ANNOTATION_SECRETS].clone();
+    assert_ne!(secrets, next, "a new password is taken in by new pods");
+}
+
+#[test]
 fn the_api_may_watch_documents_and_read_no_secret() {
     let resources = resources(EXTERNAL);
     insta::assert_yaml_snapshot!("role", resources.role);

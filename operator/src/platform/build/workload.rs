@@ -25,7 +25,7 @@ use super::{
         rollout::Release,
         validate::{Shape, Source, ValidatedPlatform},
     },
-    ANNOTATION_MIGRATION, ANNOTATION_SECRETS, meta, scheduling,
+    ANNOTATION_MIGRATION, ANNOTATION_SECRETS, mail, meta, scheduling,
 };
 use crate::kube_ext::platform_labels;
 
@@ -62,14 +62,16 @@ pub fn release(
 ) -> serde_json::Result<Release> {
     let mut annotations = found.platform.spec.pod_annotations.clone();
     annotations.insert(ANNOTATION_MIGRATION.into(), migration.into());
-    annotations.insert(ANNOTATION_SECRETS.into(), format!("{}-{}", postgres.digest, redis.digest));
+    let mail = validated.mail.iter().filter_map(|mail| mail.digest.as_deref());
+    let digests: Vec<_> = [postgres.digest.as_str(), redis.digest.as_str()].into_iter().chain(mail).collect();
+    annotations.insert(ANNOTATION_SECRETS.into(), digests.join("-"));
     let mut labels = platform_labels(&found.name);
     labels.extend(selector(&found.name));
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() }),
         spec: Some(pod(found, validated, postgres, redis)),
     };
-    Release::new(settings(found), template)
+    Release::new(settings(found, validated), template)
 }
 
 /// One colour's Deployment, running `release`.
@@ -116,6 +118,7 @@ fn pod(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Source, r
         empty_dir("tmp"),
     ];
     volumes.extend(database_volumes(postgres));
+    volumes.extend(mail::volume(validated));
     let mut pod = PodSpec {
         containers: vec![container(found, validated, postgres, redis)],
         image_pull_secrets: pull_secrets(&found.platform),
@@ -142,13 +145,14 @@ fn container(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Sou
         mount("tmp", "/tmp"),
     ];
     mounts.extend(database_mounts(postgres));
+    mounts.extend(mail::mount(validated));
     Container {
         name: "api".into(),
         image: Some(validated.image.clone()),
         image_pull_policy: Some(pull_policy(&found.platform)),
         args: Some(vec!["serve".into()]),
         ports: Some(vec![port(PORT_HTTP, HTTP), port(PORT_MANAGEMENT, MANAGEMENT)]),
-        env: Some(env(found, postgres, redis)),
+        env: Some(env(found, validated, postgres, redis)),
         volume_mounts: Some(mounts),
         resources: found.platform.spec.resources.clone(),
         security_context: Some(container_security()),
@@ -175,7 +179,7 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
 }
 
 /// Variables that are the same for every pod and no secret.
-fn settings(found: &Dereferenced) -> BTreeMap<String, String> {
+fn settings(found: &Dereferenced, validated: &ValidatedPlatform) -> BTreeMap<String, String> {
     let spec = &found.platform.spec;
     let mut settings = log_settings(found);
     settings.extend(
@@ -196,16 +200,18 @@ fn settings(found: &Dereferenced) -> BTreeMap<String, String> {
     if let Some(endpoint) = &spec.observability.otlp_endpoint {
         settings.insert("OTEL_EXPORTER_OTLP_ENDPOINT".into(), endpoint.clone());
     }
+    settings.extend(mail::settings(validated));
     // What a person says in extraEnv wins, and a variable is named once.
     settings.retain(|ours, _| spec.extra_env.iter().all(|theirs| theirs.name != *ours));
     settings
 }
 
 /// Variables from Secrets and about the pod itself, and those of the person.
-fn env(found: &Dereferenced, postgres: &Source, redis: &Source) -> Vec<EnvVar> {
+fn env(found: &Dereferenced, validated: &ValidatedPlatform, postgres: &Source, redis: &Source) -> Vec<EnvVar> {
     let extra = &found.platform.spec.extra_env;
     let mut env = postgres_env(postgres);
     env.extend(redis_env(redis));
+    env.extend(mail::env(validated));
     env.extend([field("TENANTRY_NAMESPACE", "metadata.namespace"), field("TENANTRY_POD_NAME", "metadata.name")]);
     env.retain(|ours| extra.iter().all(|theirs| theirs.name != ours.name));
     env.extend(extra.iter().cloned());
@@ -319,7 +325,7 @@ fn empty_dir(name: &str) -> Volume {
     Volume { name: name.into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
 }
 
-fn mount(name: &str, path: &str) -> VolumeMount {
+pub fn mount(name: &str, path: &str) -> VolumeMount {
     VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() }
 }
 

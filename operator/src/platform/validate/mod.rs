@@ -5,7 +5,11 @@ mod wants;
 use std::collections::BTreeMap;
 
 use contract::seal::KEY_BYTES;
-use crds::{Tenant, conditions::reasons, platform::External};
+use crds::{
+    Tenant,
+    conditions::reasons,
+    platform::{External, Smtp},
+};
 use k8s_openapi::ByteString;
 use sha2::{Digest, Sha256};
 
@@ -21,6 +25,8 @@ pub struct ValidatedPlatform {
     /// What the API is told about its database, or why it cannot be.
     pub postgres: Result<Source, Problem>,
     pub redis: Result<Source, Problem>,
+    /// What the API is told of its mail server.
+    pub mail: Option<MailServer>,
     /// Whether the sealing key has to be made; a problem where the one that is there cannot be used.
     pub sealing_key: Result<SealingKey, Problem>,
     /// Hosts of the Ingress, sorted.
@@ -41,6 +47,16 @@ pub struct Source {
     pub optional: Vec<&'static str>,
     /// Changes with the Secret's content, and tells nothing about it.
     pub digest: String,
+}
+
+/// A mail server, and what of its Secret is there. What is missing keeps no pod from running: mails wait, and `wants` says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailServer {
+    pub smtp: Smtp,
+    /// Whether the Secret has certificates.
+    pub ca: bool,
+    /// Changes with the Secret's content, and tells nothing about it; `None` without a Secret.
+    pub digest: Option<String>,
 }
 
 /// How a Secret says where to connect.
@@ -91,6 +107,7 @@ pub fn validate(found: &Dereferenced, default_image: &str) -> ValidatedPlatform 
             parts: REDIS_PARTS,
             optional: &["username"],
         }),
+        mail: mail_server(found),
         sealing_key: sealing_key(found),
         hosts: hosts(found),
         // The autoscaler sets spec.replicas through /scale; between its bounds it decides. 0 is the stop of every
@@ -177,6 +194,13 @@ fn digest(pepper: &[u8], data: &BTreeMap<String, ByteString>) -> String {
     hex::encode(&hash.finalize()[..8])
 }
 
+fn mail_server(found: &Dereferenced) -> Option<MailServer> {
+    let smtp = found.platform.spec.mail.as_ref()?.smtp.clone();
+    let data = found.mail.as_ref();
+    let ca = data.and_then(|data| data.get("ca")).is_some_and(|ca| !ca.0.is_empty());
+    Some(MailServer { smtp, ca, digest: data.map(|data| secret_digest(found, data)) })
+}
+
 fn sealing_key(found: &Dereferenced) -> Result<SealingKey, Problem> {
     let name = contract::names::sealing_key_secret(&found.name);
     let Some(data) = &found.sealing_key else { return Ok(SealingKey::Missing) };
@@ -217,7 +241,6 @@ pub fn held(tenant: &Tenant) -> Vec<String> {
 fn not_carried_out(found: &Dereferenced) -> Vec<&'static str> {
     let spec = &found.platform.spec;
     let declared = [
-        (spec.mail.is_some(), "spec.mail: no mail is sent"),
         (spec.web_push.is_some(), "spec.webPush: no notification is pushed"),
         (spec.object_store.is_some(), "spec.objectStore: no file is stored"),
         (

@@ -93,6 +93,26 @@ fn replicas_stay_within_the_autoscalers_bounds() {
 }
 
 #[test]
+fn a_mail_server_without_its_secret_keeps_no_pod_from_running_and_is_told() {
+    let smtp = "mail: {smtp: {host: mail.example, from: a@b.example, secretRef: {name: smtp}}}\n";
+    let mut found = found(&format!("{EXTERNAL}{smtp}"));
+    let told = |found: &Dereferenced| {
+        validate(found, IMAGE).wants.into_iter().map(|want| (want.reason, want.message)).collect::<Vec<_>>()
+    };
+    let [(reason, message)] = told(&found).try_into().unwrap();
+    assert_eq!(reason, "SecretNotFound");
+    assert!(message.contains("\"smtp\"") && message.contains("mails wait"), "{message}");
+    found.mail = data(&[("username", "u"), ("password", "")]);
+    let [(reason, message)] = told(&found).try_into().unwrap();
+    assert_eq!(reason, "SecretKeyNotFound");
+    assert!(message.contains("lacks password,"), "{message}");
+    found.mail = data(&[("username", "u"), ("password", "p"), ("ca", "pem")]);
+    assert!(told(&found).is_empty());
+    let server = validate(&found, IMAGE).mail.unwrap();
+    assert!(server.ca && server.digest.is_some() && !format!("{server:?}").contains("\"p\""), "{server:?}");
+}
+
+#[test]
 fn what_is_declared_and_not_carried_out_is_said() {
     assert!(validate(&found(EXTERNAL), IMAGE).not_carried_out.is_empty());
     let spec = format!("{EXTERNAL}webPush: {{vapidSecretRef: {{name: vapid}}}}\n");

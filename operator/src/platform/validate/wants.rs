@@ -2,7 +2,10 @@
 
 use crds::{conditions::reasons, platform::AutoscalingEngine};
 
-use super::{super::dereference::Dereferenced, Problem};
+use super::{
+    super::dereference::{Dereferenced, smtp_secret},
+    Problem,
+};
 use crate::platform::{build::autoscaling::declared, routing, scaling};
 
 /// The most important first: its reason becomes the condition's.
@@ -10,6 +13,9 @@ pub fn wants(found: &Dereferenced) -> Vec<Problem> {
     let spec = &found.platform.spec;
     let mut wants = Vec::new();
     let mut want = |reason, message: String| wants.push(Problem { reason, message });
+    if let Some((reason, message)) = mail_secret(found) {
+        want(reason, message);
+    }
     if spec.gateway.is_some() && !found.optional.gateway_api {
         want(reasons::DEPENDENCY_MISSING, routing::missing_gateway_api());
     }
@@ -36,6 +42,26 @@ pub fn wants(found: &Dereferenced) -> Vec<Problem> {
         want(reasons::DEPENDENCY_MISSING, message.to_owned());
     }
     wants
+}
+
+/// What the mail server's Secret lacks.
+fn mail_secret(found: &Dereferenced) -> Option<(&'static str, String)> {
+    let name = smtp_secret(&found.platform)?;
+    let field = "spec.mail.smtp.secretRef";
+    let Some(data) = &found.mail else {
+        let message = format!(
+            "{field}.name is {name:?}, and there is no such Secret, so mails wait: create it with the keys username and password"
+        );
+        return Some((reasons::SECRET_NOT_FOUND, message));
+    };
+    let missing: Vec<_> = ["username", "password"]
+        .into_iter()
+        .filter(|key| data.get(*key).is_none_or(|value| value.0.is_empty()))
+        .collect();
+    (!missing.is_empty()).then(|| {
+        let message = format!("Secret {name} named in {field} lacks {}, so mails wait: add it", missing.join(" and "));
+        (reasons::SECRET_KEY_NOT_FOUND, message)
+    })
 }
 
 /// Kubernetes takes a limit for the request where none is given.
