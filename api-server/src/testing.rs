@@ -33,16 +33,16 @@ use crate::{
 };
 
 pub const PASSWORD: &str = "Correct-Horse-7";
-/// A mail server that is never there: mails are written down and stay.
+/// A mail server that is never there: mails are written down and stay. Its port comes last.
 const NOBODYS_SERVER: &[&str] = &[
     "--mail-from",
     "Platform <no-reply@platform.test>",
+    "--smtp-tls",
+    "none",
     "--smtp-host",
     "127.0.0.1",
     "--smtp-port",
     "1",
-    "--smtp-tls",
-    "none",
 ];
 
 pub struct TestApp {
@@ -91,18 +91,20 @@ impl TestApp {
     }
 
     /// A replica that reaches its stores through these addresses.
-    pub fn through(&self, postgres: SocketAddr, redis: SocketAddr) -> Self {
+    pub fn through(&self, postgres: SocketAddr, redis: SocketAddr, mail: SocketAddr) -> Self {
         let mut url = url::Url::parse(&redis_url()).unwrap();
         url.set_ip_host(redis.ip()).unwrap();
         url.set_port(Some(redis.port())).unwrap();
         let mut app =
             Self::with(Arc::clone(&self.database), self.redis_prefix.clone(), self.clock.clone(), url.as_str(), &[]);
         let options = self.database.options.clone().host(&postgres.ip().to_string()).port(postgres.port());
-        app.rebuild(Db::lazy(options, 4), url.as_str());
+        let port = mail.port().to_string();
+        let flags = [&NOBODYS_SERVER[..NOBODYS_SERVER.len() - 1], &[port.as_str()]].concat();
+        app.rebuild(Db::lazy(options, 4), url.as_str(), &flags);
         app
     }
 
-    fn rebuild(&mut self, db: Db, redis_url: &str) {
+    fn rebuild(&mut self, db: Db, redis_url: &str, mail: &[&str]) {
         self.app = App::new(Foundation {
             http: self.app.http.clone(),
             clock: self.clock.clock(),
@@ -112,7 +114,7 @@ impl TestApp {
             metrics: Arc::new(Metrics::new()),
             outbound: Outbound::new().unwrap(),
             transport: Transport::new(Outbound::new().unwrap(), Duration::from_millis(1)),
-            smtp: Smtp::new(&mail_settings(NOBODYS_SERVER)).unwrap(),
+            smtp: Smtp::new(&mail_settings(mail)).unwrap(),
         });
         self.router = router::router(self.app.clone());
     }

@@ -9,6 +9,7 @@ mod clients;
 mod drain;
 mod hot_reload;
 mod isolation;
+mod mail;
 mod managed;
 mod outage;
 mod payments;

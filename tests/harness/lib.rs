@@ -27,6 +27,7 @@ pub mod redis;
 pub mod rights;
 pub mod rollout;
 pub mod scale;
+pub mod smtp;
 pub mod wait;
 pub mod workdir;
 

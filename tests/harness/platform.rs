@@ -24,6 +24,7 @@ use crate::{
     provider::Provider,
     redis::{self, Redis},
     rights,
+    smtp::Smtp,
     workdir::Workdir,
 };
 
@@ -272,6 +273,11 @@ impl Platform {
     pub fn kill_pods(&self) -> Result<usize> {
         let ended = |pid: &i32| Pid::from_raw(*pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok());
         Ok(self.pod_processes()?.iter().filter(|pid| ended(pid)).count())
+    }
+
+    /// A mail server of this world; its Platform sends through it when the object says so.
+    pub async fn start_mail_server(&self) -> Result<Smtp> {
+        Smtp::start(self.workdir.join("mail")).await
     }
 
     /// `logs/<namespace>/<pod>/<container>.log`.

@@ -15,9 +15,12 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
 use super::proxy::{Fault, Proxy};
 use crate::{
-    features::payments::{
-        providers::stripe::signature::sign,
-        tests::{SIGNING_SECRET, event_body, stripe::Stripe, with_stripe},
+    features::{
+        mail::tests::{server::Server, write_and_send},
+        payments::{
+            providers::stripe::signature::sign,
+            tests::{SIGNING_SECRET, event_body, stripe::Stripe, with_stripe},
+        },
     },
     tenancy::{Found, cache::Cache, source_kube},
     testing::{Answer, PASSWORD, TestApp, redis_url, seconds},
@@ -33,10 +36,12 @@ pub enum Gone {
     Kubernetes,
     Provider,
     Operator,
+    Mail,
 }
 
 impl Gone {
-    pub const ALL: [Self; 5] = [Self::Postgres, Self::Redis, Self::Kubernetes, Self::Provider, Self::Operator];
+    pub const ALL: [Self; 6] =
+        [Self::Postgres, Self::Redis, Self::Kubernetes, Self::Provider, Self::Operator, Self::Mail];
 
     /// The head of its column.
     pub fn name(self) -> &'static str {
@@ -45,7 +50,8 @@ impl Gone {
             Self::Redis => "Redis",
             Self::Kubernetes => "Kubernetes API",
             Self::Provider => "payment provider",
-            Self::Operator => "operator, mail server",
+            Self::Operator => "operator",
+            Self::Mail => "mail server",
         }
     }
 
@@ -69,6 +75,8 @@ pub struct World {
     redis: Proxy,
     kubernetes: Proxy,
     provider: Proxy,
+    mail: Proxy,
+    mails: Server,
     documents: Documents,
     folder: TempDir,
     tasks: Vec<JoinHandle<()>>,
@@ -85,6 +93,8 @@ impl World {
         "the same, a minute later",
         "`POST /auth/login`",
         "`POST /auth/register`",
+        "`POST /auth/forgot-password`",
+        "a mail",
         "`POST /payments`",
         "`GET /payments`",
         "the provider's webhook",
@@ -106,7 +116,9 @@ impl World {
         let kubernetes = Proxy::before(kubernetes).await;
         let stripe = Stripe::start().await;
         let provider = Proxy::before(address(&stripe.url)).await;
-        let app = base.through(postgres.address, redis.address);
+        let mails = Server::start();
+        let mail = Proxy::before(SocketAddr::from(([127, 0, 0, 1], mails.port))).await;
+        let app = base.through(postgres.address, redis.address, mail.address);
 
         documents.put(document(&acme(&app, provider.address)));
         let mut world = Self {
@@ -118,6 +130,8 @@ impl World {
             redis,
             kubernetes,
             provider,
+            mail,
+            mails,
             documents,
             folder: tempfile::tempdir().unwrap(),
             tasks: vec![],
@@ -161,6 +175,7 @@ impl World {
             Gone::Redis => self.redis.set(fault).await,
             Gone::Kubernetes => self.kubernetes.set(fault).await,
             Gone::Provider => self.provider.set(fault).await,
+            Gone::Mail => self.mail.set(fault).await,
             Gone::Operator => {}
         }
     }
@@ -191,6 +206,15 @@ impl World {
             "`POST /auth/register`" => {
                 let body = json!({ "email": someone, "password": PASSWORD, "name": "Some One" });
                 told(&self.post("/api/v1/auth/register", &body).await)
+            }
+            "`POST /auth/forgot-password`" => {
+                told(&self.post("/api/v1/auth/forgot-password", &json!({ "email": someone })).await)
+            }
+            "a mail" => {
+                // An error is a database that is away: then it is not even written down, as nothing is.
+                let _ = write_and_send(&self.app, &someone).await;
+                let sent = self.mails.took().iter().any(|mail| mail["to"][0] == someone.as_str());
+                if sent { "sent" } else { "waits" }.to_owned()
             }
             "`POST /payments`" => told(&self.post("/api/v1/payments", &ten_euros()).await),
             "`GET /payments`" => told(&self.problem(Method::GET, "/api/v1/payments").send().await),
@@ -226,7 +250,7 @@ impl World {
     async fn cold_start(&self) -> String {
         let mut words = vec![];
         for folder in [tempfile::tempdir().unwrap().path().to_owned(), self.folder.path().to_owned()] {
-            let app = self.base.through(self.postgres.address, self.redis.address);
+            let app = self.base.through(self.postgres.address, self.redis.address, self.mail.address);
             let (following, client) = (app.app.clone(), self.client());
             let follows =
                 tokio::spawn(
@@ -258,7 +282,7 @@ impl World {
                 .await
         };
         let answers = [ask(&self.app).await, ask(&self.app).await, ask(&self.app).await];
-        let other = self.base.through(self.postgres.address, self.redis.address);
+        let other = self.base.through(self.postgres.address, self.redis.address, self.mail.address);
         let text = self.documents.get()["data"][names::DOCUMENT_KEY].as_str().unwrap().to_owned();
         assert!(other.app.tenants.apply(&Found { tenant: "acme".into(), revision: None, text }));
         let elsewhere = ask(&other).await.status;

@@ -5,8 +5,9 @@ use clap::Args;
 use harness::{
     binaries, control_plane,
     postgres::{self, Durability, Postgres},
+    python,
     redis::{self, Redis},
-    rights,
+    rights, smtp,
     workdir::Workdir,
 };
 
@@ -35,6 +36,8 @@ impl Test {
         let mut redis = Redis::start(&folder.join("redis")).await?;
         println!("PostgreSQL: {}\nRedis: {}\nKubernetes API: {}", postgres.origin, redis.origin, control_plane::plan());
 
+        // Of the mail server that the API's rooms send through.
+        let python = python::with(&[smtp::PACKAGE]).await?;
         let mut counts = Counts::default();
         let mut troubles = Vec::new();
         // The programs too, before the first test wants to start one.
@@ -47,6 +50,7 @@ impl Test {
                 .args(&self.words)
                 .env(postgres::URL_VARIABLE, postgres.url().as_str())
                 .env(redis::URL_VARIABLE, redis.url.as_str())
+                .env(smtp::PYTHON_VARIABLE, &python)
                 .env(binaries::BUILT_VARIABLE, "1")
                 .env(rights::AUDIT_VARIABLE, folder.join("audit"));
             let before = counts.failed;

@@ -22,8 +22,8 @@ use tokio::time::{Instant, timeout};
 use crate::settings::{self, SmtpTls};
 
 /// Names, TCP, TLS, and the password.
-const CONNECT: Duration = Duration::from_secs(15);
-/// One mail, from the look at the connection to the last "250". RFC 5321 would wait longer; a lease must not.
+const CONNECT: Duration = Duration::from_secs(10);
+/// One mail, to its "250". RFC 5321 would wait longer; a lease must not.
 const SEND: Duration = Duration::from_secs(45);
 /// A connection that was not used for this long is not trusted.
 const IDLE: Duration = Duration::from_secs(20);
@@ -97,30 +97,25 @@ impl Smtp {
 
     /// Hands a mail over.
     pub async fn send(&self, mail: &Message) -> Outcome {
-        let sending = async {
-            let mut connection = self.connection().await?;
-            connection.send(mail.envelope(), &mail.formatted()).await?;
-            self.idle.lock().push((Instant::now(), connection));
-            Ok::<_, Error>(())
+        let mut connection = match self.connection().await {
+            Ok(connection) => connection,
+            Err(reason) => return Outcome::Trouble(reason),
         };
-        match timeout(CONNECT + SEND, sending).await {
-            Err(_) => Outcome::Trouble(format!("{} took longer than {SEND:?}", self.name())),
-            Ok(Ok(())) => Outcome::Taken,
+        match timeout(SEND, connection.send(mail.envelope(), &mail.formatted())).await {
+            Err(_) => Outcome::Trouble(format!("the server took longer than {} s over it", SEND.as_secs())),
             Ok(Err(error)) => judge(&error, mail),
+            Ok(Ok(_)) => {
+                self.idle.lock().push((Instant::now(), connection));
+                Outcome::Taken
+            }
         }
     }
 
     /// Whether the server lets us in now; an error says why not.
     pub async fn is_there(&self) -> Result<(), String> {
-        let trying = async {
-            let connection = self.connect().await?;
-            self.idle.lock().push((Instant::now(), connection));
-            Ok::<_, Error>(())
-        };
-        match timeout(CONNECT, trying).await {
-            Err(_) => Err(format!("no answer within {CONNECT:?}")),
-            Ok(answer) => answer.map_err(|error| reason(&error)),
-        }
+        let connection = self.connect().await?;
+        self.idle.lock().push((Instant::now(), connection));
+        Ok(())
     }
 
     /// Closes what is open and not used.
@@ -131,17 +126,24 @@ impl Smtp {
         }
     }
 
-    async fn connection(&self) -> Result<AsyncSmtpConnection, Error> {
+    async fn connection(&self) -> Result<AsyncSmtpConnection, String> {
         loop {
             let Some((since, mut connection)) = self.idle.lock().pop() else { return self.connect().await };
             // A server closes what is idle whenever it likes.
-            if since.elapsed() < IDLE && connection.test_connected().await {
+            if since.elapsed() < IDLE && timeout(CONNECT, connection.test_connected()).await == Ok(true) {
                 return Ok(connection);
             }
         }
     }
 
-    async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
+    async fn connect(&self) -> Result<AsyncSmtpConnection, String> {
+        match timeout(CONNECT, self.greet()).await {
+            Err(_) => Err(format!("no answer within {} s", CONNECT.as_secs())),
+            Ok(connection) => connection.map_err(|error| reason(&error)),
+        }
+    }
+
+    async fn greet(&self) -> Result<AsyncSmtpConnection, Error> {
         let at_once = self.parameters.clone().filter(|_| self.tls == SmtpTls::Implicit);
         let server = (self.host.as_str(), self.port);
         let mut connection =

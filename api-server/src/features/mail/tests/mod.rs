@@ -1,4 +1,4 @@
-mod server;
+pub mod server;
 mod through_a_server;
 mod words;
 
@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     delivery::{LEASE, prepare, visit, write},
     letter::Letter,
+    model::Message,
     repo,
     smtp::Outcome,
 };
@@ -40,6 +41,21 @@ async fn prepare_all(app: &App, tenant: &Arc<TenantSnapshot>) {
     for mail in claimed {
         prepare(app, tenant, &mail, lease).await.unwrap();
         write(app, tenant.id, &mail, lease, &Outcome::Trouble(String::new())).await.unwrap();
+    }
+}
+
+/// Writes a mail down and has it sent with all others that are due.
+pub async fn write_and_send(app: &TestApp, to: &str) -> Result<(), sqlx::Error> {
+    let tenant = app.app.tenants.by_name("acme").unwrap();
+    let letter = Letter::EmailChanged { new: to.to_owned() };
+    let mut tx = app.app.db.begin(tenant.id).await?;
+    app.app.mail.enqueue(&mut tx, &Message::to_address(to, letter)).await?;
+    tx.commit().await?;
+    loop {
+        let visit = visit(&app.app, &tenant).await?;
+        if visit.taken == 0 || visit.away {
+            return Ok(());
+        }
     }
 }
 
