@@ -183,7 +183,7 @@ impl TestApp {
 
     pub fn request(&self, method: Method, path: &str) -> Call<'_> {
         let request = Request::builder().method(method).uri(path).header(header::HOST, "acme.test");
-        Call { app: self, request, body: Body::empty() }
+        Call { app: self, request, body: Body::empty(), peer: [192, 0, 2, 1] }
     }
 
     pub fn get(&self, path: &str) -> Call<'_> {
@@ -234,6 +234,7 @@ pub struct Call<'a> {
     app: &'a TestApp,
     request: http::request::Builder,
     body: Body,
+    peer: [u8; 4],
 }
 
 impl Call<'_> {
@@ -261,6 +262,13 @@ impl Call<'_> {
         self.header("content-type", "application/json")
     }
 
+    /// Comes from this address in place of 192.0.2.1.
+    #[must_use]
+    pub fn peer(mut self, address: [u8; 4]) -> Self {
+        self.peer = address;
+        self
+    }
+
     #[must_use]
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
@@ -269,7 +277,7 @@ impl Call<'_> {
 
     pub async fn send(self) -> Answer {
         let mut request = self.request.body(self.body).unwrap();
-        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 4711))));
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from((self.peer, 4711))));
         let response = self.app.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Once,
     time::Instant,
 };
 
@@ -15,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::Scope;
+use super::{Client, Scope};
 use crate::{app::App, settings::Cidr, telemetry};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,7 +29,7 @@ pub async fn begin(State(app): State<App>, mut request: Request, next: Next) -> 
     let scope = Scope::new(
         request_id(request.headers()),
         request.uri().path().to_owned(),
-        client_ip(&request, &app.http.trusted_proxies),
+        client(&request, &app.http.trusted_proxies),
     );
     let (method, version) = (request.method().clone(), request.version());
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -76,14 +77,19 @@ fn request_id(headers: &HeaderMap) -> String {
 
 /// The peer, or what a trusted proxy says: the last address of `X-Forwarded-For` that is not itself a trusted proxy.
 /// Whatever stands left of it was written by the caller.
-fn client_ip(request: &Request, trusted: &[Cidr]) -> IpAddr {
+fn client(request: &Request, trusted: &[Cidr]) -> Client {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(peer)| peer.ip().to_canonical());
     let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
+    let headers = request.headers();
     if !is_trusted(peer) {
-        return peer;
+        let behind_proxy = headers.contains_key(FORWARDED_FOR) && is_internal(peer);
+        if behind_proxy {
+            warn_once(peer);
+        }
+        return Client { ip: peer, behind_proxy };
     }
-    let forwarded = request.headers().get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let forwarded = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
     let hops: Vec<_> = forwarded.flat_map(|value| value.split(',')).map(|hop| hop.trim().parse::<IpAddr>()).collect();
     let mut client = peer;
     for hop in hops.into_iter().rev() {
@@ -94,7 +100,26 @@ fn client_ip(request: &Request, trusted: &[Cidr]) -> IpAddr {
             break;
         }
     }
-    client
+    Client { ip: client, behind_proxy: false }
+}
+
+/// An address of a cluster or of this machine: no caller from outside has one, but a proxy in front of us does.
+fn is_internal(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local(),
+    }
+}
+
+fn warn_once(proxy: IpAddr) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            %proxy,
+            "requests come through a proxy that is not trusted, so all callers have its address, in limits and in the audit too: \
+             name its network in spec.api.trustedProxies (TENANTRY_TRUSTED_PROXIES)"
+        );
+    });
 }
 
 /// Counts a request for as long as it lives, however it ends.
@@ -119,11 +144,24 @@ mod tests {
 
     use super::*;
 
-    fn ip(peer: &str, forwarded: &str) -> String {
+    fn seen(peer: &str, forwarded: &str) -> Client {
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let mut request = http::Request::builder().header(FORWARDED_FOR, forwarded).body(Body::empty()).unwrap();
         request.extensions_mut().insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
-        client_ip(&request, &trusted).to_string()
+        client(&request, &trusted)
+    }
+
+    fn ip(peer: &str, forwarded: &str) -> String {
+        seen(peer, forwarded).ip.to_string()
+    }
+
+    #[test]
+    fn the_address_of_a_proxy_that_nobody_declared_is_known_to_be_everybodys() {
+        assert!(seen("192.168.0.7", "203.0.113.9").behind_proxy);
+        assert!(seen("fd00::7", "203.0.113.9").behind_proxy);
+        // A caller from outside says what it likes, and is who it is.
+        assert!(!seen("192.0.2.1", "203.0.113.9").behind_proxy);
+        assert!(!seen("10.0.0.1", "203.0.113.9").behind_proxy, "declared");
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 
-pub use scope::Scope;
+pub use scope::{Client, Scope};
 pub use session::bearer;
 pub use tenant::host;
 

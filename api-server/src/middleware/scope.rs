@@ -12,20 +12,27 @@ use http::request::Parts;
 use crate::{error::ApiError, extract::CurrentUser, tenancy::TenantSnapshot};
 
 /// Cheap to clone; every clone speaks of the same request.
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    pub ip: IpAddr,
+    pub behind_proxy: bool,
+}
+
 #[derive(Clone)]
 pub struct Scope(Arc<Inner>);
 
 struct Inner {
     request_id: String,
     path: String,
-    client_ip: IpAddr,
+    client: Client,
     tenant: OnceLock<Arc<TenantSnapshot>>,
     user: OnceLock<Result<Arc<CurrentUser>, ApiError>>,
 }
 
 impl Scope {
-    pub fn new(request_id: String, path: String, client_ip: IpAddr) -> Self {
-        Self(Arc::new(Inner { request_id, path, client_ip, tenant: OnceLock::new(), user: OnceLock::new() }))
+    pub fn new(request_id: String, path: String, client: Client) -> Self {
+        Self(Arc::new(Inner { request_id, path, client, tenant: OnceLock::new(), user: OnceLock::new() }))
     }
 
     pub fn request_id(&self) -> &str {
@@ -39,7 +46,12 @@ impl Scope {
 
     /// The caller's address, or that which a trusted proxy saw.
     pub fn client_ip(&self) -> IpAddr {
-        self.0.client_ip
+        self.0.client.ip
+    }
+
+    /// Whether that is the address of a proxy that nobody declared, and so of everybody who comes through it.
+    pub fn behind_proxy(&self) -> bool {
+        self.0.client.behind_proxy
     }
 
     pub fn tenant(&self) -> Option<&Arc<TenantSnapshot>> {

@@ -445,6 +445,7 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Device {
         let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         Ok(Self {
             ip: scope.client_ip().to_string(),
+            behind_proxy: scope.behind_proxy(),
             user_agent: user_agent.map(|text| text.chars().take(500).collect()),
             request_id: Some(scope.request_id().to_owned()),
             api_key: scope.user().and_then(|user| user.as_machine()).map(|machine| machine.key),

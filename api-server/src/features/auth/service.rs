@@ -47,11 +47,20 @@ pub struct Auth {
 #[derive(Debug, Clone)]
 pub struct Device {
     pub ip: String,
+    /// The address is of a proxy that was not declared as trusted: whoever comes through it has the same.
+    pub behind_proxy: bool,
     pub user_agent: Option<String>,
     /// Leads from the audit to the log.
     pub request_id: Option<String>,
     /// The key, where a program acts for the user.
     pub api_key: Option<Uuid>,
+}
+
+impl Device {
+    /// The address, where it tells who asks.
+    pub fn known_ip(&self) -> Option<&str> {
+        (!self.behind_proxy).then_some(self.ip.as_str())
+    }
 }
 
 /// Somebody who is signed in now, with what they need to stay so.
@@ -127,9 +136,11 @@ impl Auth {
         password: Secret,
         device: &Device,
     ) -> Result<Entered, AuthError> {
-        let attempt =
-            self.throttle.begin(tenant.id, email, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
-        self.record_alarms(tenant.id, &attempt.alarms, device).await?;
+        let attempt = self
+            .throttle
+            .begin(tenant.id, email, device.known_ip())
+            .await
+            .map_err(|Wait(s)| AuthError::Throttled(s))?;
         let mut tx = self.db.begin(tenant.id).await?;
         let found = match users::email(email) {
             Some(email) => users::repo::find_by_email(&mut tx, &email).await?,
@@ -142,6 +153,8 @@ impl Auth {
         let verdict = self.hashing.verify(password.clone(), hash.clone(), parameters).await?;
         let id = user.as_ref().map(|user| user.id);
         let Some(user) = user.filter(|user| verdict != Verdict::Wrong && user.is_active) else {
+            let alarms = self.throttle.failed(&attempt).await;
+            self.record_alarms(tenant.id, &alarms, device).await?;
             self.record_failed_login(tenant.id, email, id, &attempt, device).await?;
             return Err(AuthError::InvalidCredentials);
         };
@@ -345,12 +358,17 @@ impl Auth {
         password: Secret,
         device: &Device,
     ) -> Result<(), AuthError> {
-        let attempt =
-            self.throttle.begin(tenant.id, &me.email, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
+        let attempt = self
+            .throttle
+            .begin(tenant.id, &me.email, device.known_ip())
+            .await
+            .map_err(|Wait(s)| AuthError::Throttled(s))?;
         let mut tx = self.db.begin(tenant.id).await?;
         let hash = users::repo::password_hash(&mut tx, me.id).await?;
         tx.commit().await?;
         if self.hashing.verify(password, hash, tenant.auth.password.argon2).await? == Verdict::Wrong {
+            let alarms = self.throttle.failed(&attempt).await;
+            self.record_alarms(tenant.id, &alarms, device).await?;
             return Err(AuthError::WrongPassword);
         }
         self.throttle.succeeded(&attempt).await;
@@ -361,10 +379,7 @@ impl Auth {
     /// forget wrong codes, or who has the password could try all of them.
     pub async fn begin_factor(&self, tenant: TenantId, user: UserId, device: &Device) -> Result<Attempt, AuthError> {
         let account = format!("factor of {user}");
-        let attempt =
-            self.throttle.begin(tenant, &account, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))?;
-        self.record_alarms(tenant, &attempt.alarms, device).await?;
-        Ok(attempt)
+        self.throttle.begin(tenant, &account, device.known_ip()).await.map_err(|Wait(s)| AuthError::Throttled(s))
     }
 
     /// The second factor was right.
@@ -408,7 +423,7 @@ impl Auth {
     /// Begins a try of the code that was mailed to this address. Counted apart from its password.
     pub async fn begin_code(&self, tenant: TenantId, email: &str, device: &Device) -> Result<Attempt, AuthError> {
         let account = format!("code of {email}");
-        self.throttle.begin(tenant, &account, &device.ip).await.map_err(|Wait(s)| AuthError::Throttled(s))
+        self.throttle.begin(tenant, &account, device.known_ip()).await.map_err(|Wait(s)| AuthError::Throttled(s))
     }
 
     /// The code was right.

@@ -471,6 +471,47 @@ async fn many_attempts_at_once_get_no_further_than_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn an_office_that_signs_in_all_day_and_all_at_once_is_never_slowed_down() {
+    for redis in [true, false] {
+        let app = TestApp::new().await;
+        for n in 0..24 {
+            app.register(&format!("user{n}@acme.test")).await;
+        }
+        let office = if redis { app.replica() } else { app.without_redis() };
+        office.serve(&office.tenant("acme"));
+        for _ in 0..2 {
+            // More at once than accounts that may fail, and in all more than attempts that may.
+            let logins = (0..24).map(|n| {
+                let body = json!({ "email": format!("user{n}@acme.test"), "password": PASSWORD });
+                office.post("/api/v1/auth/login", &body).send()
+            });
+            let statuses: Vec<_> = futures::future::join_all(logins).await.iter().map(|answer| answer.status).collect();
+            assert_eq!(statuses, [StatusCode::OK; 24]);
+        }
+        assert_eq!(office.app.metrics.stuffing.rung("many_accounts"), 0);
+    }
+}
+
+#[tokio::test]
+async fn behind_a_proxy_that_nobody_declared_a_thief_keeps_nobody_else_out() {
+    let app = TestApp::new().await;
+    app.register("ada@acme.test").await;
+    let login = async |email: &str, password: &str| {
+        let body = json!({ "email": email, "password": password });
+        app.post("/api/v1/auth/login", &body)
+            .peer([10, 0, 0, 7])
+            .header("x-forwarded-for", "203.0.113.9")
+            .send()
+            .await
+            .status
+    };
+    for n in 0..40 {
+        assert_eq!(login(&format!("user{n}@acme.test"), "Wrong-Horse-7").await, StatusCode::UNAUTHORIZED, "{n}");
+    }
+    assert_eq!(login("ada@acme.test", PASSWORD).await, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn who_tries_many_accounts_from_one_address_is_taken_for_a_thief() {
     for redis in [true, false] {
         let app = TestApp::new().await;

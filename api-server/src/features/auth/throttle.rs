@@ -4,6 +4,9 @@
 //! by all replicas, in Redis; while that is away each replica counts for itself. An account that does not exist is counted
 //! like one that does: being throttled tells nothing.
 //!
+//! An address counts what failed from it, and only that: the people of an office who sign in at once, or all day, slow nobody
+//! down. Where the address is a proxy's that nobody declared, it is everybody's, and counts for nothing.
+//!
 //! Who tries stolen passwords tries each account once, so two more things are watched: how many accounts fail from one address
 //! ([`MANY_ACCOUNTS`]), and from how many addresses sign-ins to a tenant fail ([`MANY_ADDRESSES`]) beside those that succeed.
 //! Either raises an alarm, and the waits; whoever signs in counts for neither.
@@ -17,7 +20,7 @@ use contract::TenantId;
 use jiff::{SignedDuration, Timestamp};
 use moka::sync::Cache;
 use parking_lot::Mutex;
-use redis::{Script, ScriptInvocation};
+use redis::Script;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -55,7 +58,8 @@ const ATTACK_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// Meanwhile an account has fewer free attempts.
 const ATTACKED_FREE: u32 = 2;
 
-static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("throttle.lua")));
+static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/begin.lua")));
+static FAILED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/failed.lua")));
 
 /// What was tried so far.
 #[derive(Debug, Default)]
@@ -81,11 +85,10 @@ pub struct Attempt {
     tenant: TenantId,
     account: String,
     address: String,
-    ip: String,
+    /// `None` where the address is nobody's in particular.
+    ip: Option<String>,
     /// Stands for the account in the set of its address.
     name: [u8; 8],
-    /// What this attempt was one too many of.
-    pub alarms: Vec<Alarm>,
     /// Whether the account makes everybody wait from this attempt on, should it fail too.
     pub locks: bool,
 }
@@ -126,24 +129,27 @@ impl Throttle {
         Self { redis, clock, metrics, here }
     }
 
-    /// Begins an attempt, or says how long to wait. It counts as failed until [`Throttle::succeeded`].
-    pub async fn begin(&self, tenant: TenantId, email: &str, ip: &str) -> Result<Attempt, Wait> {
+    /// Begins an attempt, or says how long to wait. It counts as the account's failure until [`Throttle::succeeded`], and as
+    /// the address's from [`Throttle::failed`] on. `ip` is `None` where it is not known who asks.
+    pub async fn begin(&self, tenant: TenantId, email: &str, ip: Option<&str>) -> Result<Attempt, Wait> {
         let digest = digest(email);
         let mut attempt = Attempt {
             tenant,
             account: self.key(tenant, format_args!("account:{}", hex::encode(&digest[..16]))),
-            address: self.key(tenant, format_args!("address:{ip}")),
-            ip: ip.to_owned(),
+            address: self.key(tenant, format_args!("address:{}", ip.unwrap_or("unknown"))),
+            ip: ip.map(str::to_owned),
             name: digest.first_chunk().copied().unwrap_or_default(),
-            alarms: vec![],
             locks: false,
         };
         let now = self.clock.now();
-        let wait = match self.redis.run::<(i64, bool, bool, bool)>(&self.script(&attempt, now)).await {
-            Ok((wait, accounts, addresses, locks)) => {
+        let mut begin = BEGIN.prepare_invoke();
+        begin.key(&attempt.account).key(&attempt.address).key(self.addresses(tenant)).key(self.signed_in(tenant));
+        begin.arg(now.as_millisecond()).arg(millis(FORGOTTEN));
+        begin.arg(ACCOUNT.free).arg(millis(ACCOUNT.first)).arg(millis(ACCOUNT.longest));
+        begin.arg(MANY_ADDRESSES).arg(ATTACK_RATIO).arg(ATTACKED_FREE);
+        let wait = match self.redis.run::<(i64, bool)>(&begin).await {
+            Ok((wait, locks)) => {
                 attempt.locks = locks;
-                let rung = [(accounts, Alarm::ManyAccounts), (addresses, Alarm::ManyAddresses)];
-                attempt.alarms.extend(rung.into_iter().filter_map(|(rings, alarm)| rings.then_some(alarm)));
                 SignedDuration::from_millis(wait)
             }
             Err(error) => {
@@ -152,9 +158,6 @@ impl Throttle {
                 self.begin_here(&mut attempt, now)
             }
         };
-        for alarm in &attempt.alarms {
-            self.metrics.stuffing.rings(alarm.as_str());
-        }
         if wait.is_positive() {
             self.metrics.logins_throttled.inc();
             return Err(Wait(u32::try_from((wait.as_millis() + 999) / 1000).unwrap_or(u32::MAX)));
@@ -162,40 +165,49 @@ impl Throttle {
         Ok(attempt)
     }
 
-    fn script(&self, attempt: &Attempt, now: Timestamp) -> ScriptInvocation<'static> {
-        let mut script = BEGIN.prepare_invoke();
-        script.key(&attempt.account).key(&attempt.address);
-        script.key(attempt.accounts()).key(self.addresses(attempt.tenant));
-        script.key(self.key(attempt.tenant, format_args!("succeeded")));
-        script.key(self.key(attempt.tenant, format_args!("alarm")));
-        script.arg(now.as_millisecond()).arg(millis(FORGOTTEN));
-        for pace in [ACCOUNT, ADDRESS] {
-            script.arg(pace.free).arg(millis(pace.first)).arg(millis(pace.longest));
+    /// The attempt failed: it counts against its address. Says what it was one too many of.
+    pub async fn failed(&self, attempt: &Attempt) -> Vec<Alarm> {
+        let Some(ip) = &attempt.ip else { return vec![] };
+        let now = self.clock.now();
+        let mut failed = FAILED.prepare_invoke();
+        failed.key(&attempt.address).key(attempt.accounts()).key(self.addresses(attempt.tenant));
+        failed.key(self.signed_in(attempt.tenant)).key(self.key(attempt.tenant, format_args!("alarm")));
+        failed.arg(now.as_millisecond()).arg(millis(FORGOTTEN));
+        failed.arg(ADDRESS.free).arg(millis(ADDRESS.first)).arg(millis(ADDRESS.longest));
+        failed.arg(&attempt.name[..]).arg(ip);
+        failed.arg(STUFFING.free).arg(millis(STUFFING.first)).arg(millis(STUFFING.longest));
+        failed.arg(millis(STUFFING_FORGOTTEN)).arg(MANY_ADDRESSES).arg(ATTACK_RATIO).arg(millis(ATTACK_WINDOW));
+        let rung = match self.redis.run::<(bool, bool)>(&failed).await {
+            Ok((accounts, addresses)) => [(accounts, Alarm::ManyAccounts), (addresses, Alarm::ManyAddresses)],
+            Err(_) => {
+                self.metrics.redis_failures.inc();
+                // How many addresses fail shows only where all replicas count together.
+                [(self.failed_here(attempt, now), Alarm::ManyAccounts), (false, Alarm::ManyAddresses)]
+            }
+        };
+        let alarms: Vec<_> = rung.into_iter().filter_map(|(rings, alarm)| rings.then_some(alarm)).collect();
+        for alarm in &alarms {
+            self.metrics.stuffing.rings(alarm.as_str());
         }
-        script.arg(&attempt.name[..]).arg(&attempt.ip);
-        script
-            .arg(STUFFING.free)
-            .arg(millis(STUFFING.first))
-            .arg(millis(STUFFING.longest))
-            .arg(millis(STUFFING_FORGOTTEN));
-        script.arg(MANY_ADDRESSES).arg(ATTACK_RATIO).arg(ATTACKED_FREE).arg(millis(ATTACK_WINDOW));
-        script
+        alarms
     }
 
-    /// The password was right: the account's failures are forgotten, and it is none that fails from its address. The address
-    /// keeps its own count, or a thief with one account would have as many tries as they like.
+    /// The password was right: the account's failures are forgotten, and it is none that fails from its address. What failed
+    /// from there before still counts, or a thief with one account would have as many tries as they like.
     pub async fn succeeded(&self, attempt: &Attempt) {
         self.here.invalidate(&attempt.account);
         if let Some(address) = self.here.get(&attempt.address) {
             address.lock().accounts.remove(&attempt.name);
         }
-        let succeeded = self.key(attempt.tenant, format_args!("succeeded"));
+        let signed_in = self.signed_in(attempt.tenant);
         let mut pipe = redis::pipe();
         pipe.del(&attempt.account).ignore();
-        pipe.srem(attempt.accounts(), &attempt.name[..]).ignore();
-        pipe.srem(self.addresses(attempt.tenant), &attempt.ip).ignore();
-        pipe.cmd("SET").arg(&succeeded).arg(0).arg("NX").arg("PX").arg(millis(ATTACK_WINDOW)).ignore();
-        pipe.incr(&succeeded, 1).ignore();
+        if let Some(ip) = &attempt.ip {
+            pipe.srem(attempt.accounts(), &attempt.name[..]).ignore();
+            pipe.srem(self.addresses(attempt.tenant), ip).ignore();
+        }
+        pipe.cmd("SET").arg(&signed_in).arg(0).arg("NX").arg("PX").arg(millis(ATTACK_WINDOW)).ignore();
+        pipe.incr(&signed_in, 1).ignore();
         if self.redis.pipeline(&pipe).await.is_err() {
             self.metrics.redis_failures.inc();
         }
@@ -214,28 +226,32 @@ impl Throttle {
         }
     }
 
-    /// Counts in this process alone; how many addresses fail shows only where all replicas count together.
+    /// Counts in this process alone.
     fn begin_here(&self, attempt: &mut Attempt, now: Timestamp) -> SignedDuration {
-        let (account, address) = (self.tries(&attempt.account), self.tries(&attempt.address));
-        // Always in this order, so two attempts never wait for each other.
-        let (mut account, mut address) = (account.lock(), address.lock());
         let left = |tries: &Tries| tries.blocked_until.map_or(SignedDuration::ZERO, |until| until.duration_since(now));
-        let wait = left(&account).max(left(&address));
+        let address = self.here.get(&attempt.address).map_or(SignedDuration::ZERO, |address| left(&address.lock()));
+        let account = self.tries(&attempt.account);
+        let mut account = account.lock();
+        let wait = left(&account).max(address);
         if !wait.is_positive() {
             let waited = account.blocked_until.is_some();
             count(&mut account, ACCOUNT, now);
             attempt.locks = !waited && account.blocked_until.is_some();
-            count(&mut address, ADDRESS, now);
-            let new = address.accounts.insert(attempt.name);
-            let accounts = u32::try_from(address.accounts.len()).unwrap_or(u32::MAX);
-            if let Some(until) = delay(accounts, STUFFING).and_then(|delay| now.checked_add(delay).ok()) {
-                address.blocked_until = address.blocked_until.max(Some(until));
-            }
-            if new && accounts == MANY_ACCOUNTS {
-                attempt.alarms.push(Alarm::ManyAccounts);
-            }
         }
         wait
+    }
+
+    /// Says whether one account too many failed from the address.
+    fn failed_here(&self, attempt: &Attempt, now: Timestamp) -> bool {
+        let address = self.tries(&attempt.address);
+        let mut address = address.lock();
+        count(&mut address, ADDRESS, now);
+        let new = address.accounts.insert(attempt.name);
+        let accounts = u32::try_from(address.accounts.len()).unwrap_or(u32::MAX);
+        if let Some(until) = delay(accounts, STUFFING).and_then(|delay| now.checked_add(delay).ok()) {
+            address.blocked_until = address.blocked_until.max(Some(until));
+        }
+        new && accounts == MANY_ACCOUNTS
     }
 
     fn tries(&self, key: &str) -> Arc<Mutex<Tries>> {
@@ -245,6 +261,11 @@ impl Throttle {
     /// All keys of a tenant share a Redis Cluster slot.
     fn key(&self, tenant: TenantId, of: std::fmt::Arguments<'_>) -> String {
         self.redis.key(format_args!("{{t:{tenant}}}:tries:{of}"))
+    }
+
+    /// How many signed in to a tenant of late.
+    fn signed_in(&self, tenant: TenantId) -> String {
+        self.key(tenant, format_args!("succeeded"))
     }
 
     fn addresses(&self, tenant: TenantId) -> String {

@@ -69,17 +69,19 @@ const MAILS: u64 = 4;
 /// Mails that may be asked for from one network address, to whomever: many people can share it, and a mail costs them little.
 const MAILS_FROM: u64 = 100;
 
-/// What one more mail costs: so many at once, and evenly as many an hour.
-pub fn charges(tenant: TenantId, email: &str, ip: &str) -> [Charge; 2] {
+/// What one more mail costs: so many at once, and evenly as many an hour. `ip` is `None` where it is not known who asks.
+pub fn charges(tenant: TenantId, email: &str, ip: Option<&str>) -> Vec<Charge> {
     // Redis is no place for a list of users.
     let account = hex::encode(&Sha256::digest(email)[..16]);
-    let counters = [(format!("to:{account}"), MAILS), (format!("from:{ip}"), MAILS_FROM)];
-    counters.map(|(name, limit)| Charge {
+    let from = ip.map(|ip| (format!("from:{ip}"), MAILS_FROM));
+    let counters = [(format!("to:{account}"), MAILS)].into_iter().chain(from);
+    let charges = counters.map(|(name, limit)| Charge {
         key: format!("mails:{{{tenant}}}:{name}"),
         rate: Rate { algorithm: Algorithm::TokenBucket { burst: limit }, limit, window_ms: 3_600_000 },
         cost: 1,
         enforced: true,
-    })
+    });
+    charges.collect()
 }
 
 /// A token as a mail holds it.

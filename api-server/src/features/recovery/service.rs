@@ -278,7 +278,7 @@ impl Recovery {
 
     /// Whether one more mail to this address may be asked for. Each counts, whether there is such an account or not.
     async fn may_ask_for_mail(&self, tenant: TenantId, email: &str, device: &Device) -> Result<(), RecoveryError> {
-        let charges = model::charges(tenant, email, &device.ip);
+        let charges = model::charges(tenant, email, device.known_ip());
         let waits = |ms: u64| AuthError::Throttled(u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX));
         self.limiter.spend(&charges).await.map_err(|ms| waits(ms).into())
     }
