@@ -39,11 +39,11 @@ impl Standing {
     pub async fn apply<K: Namespaced, S: Kept>(
         &self,
         client: &Client,
-        shelf: &Shelf<S>,
+        watched: &Shelf<S>,
         wished: Prepared<K>,
     ) -> Result<(), ReconcileError> {
         let (namespace, name) = (wished.0.namespace().unwrap_or_default(), wished.0.name_any());
-        let known = shelf.get(&namespace, &name);
+        let known = watched.get(&namespace, &name);
         let known = known.as_ref().and_then(|object| object.version());
         let key = (K::kind(&()), namespace, name);
         // One that cannot be written as JSON is for the client to refuse.

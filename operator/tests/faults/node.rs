@@ -85,7 +85,7 @@ async fn start(deployments: Api<Deployment>, pods: Api<Pod>) {
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(deployment) | Event::InitApply(deployment)) => {
-                bring_up(&deployments, &pods, &deployment).await
+                bring_up(&deployments, &pods, &deployment).await;
             }
             Ok(Event::Delete(deployment)) => stop(&pods, &deployment.name_any(), &BTreeSet::new()).await,
             _ => {}

@@ -99,7 +99,7 @@ async fn follow(client: reqwest::Client, url: String, number: usize, waiting: Wa
         cursor = answer.cursor;
         for (tenant, Tells { revision }) in answer.tenants {
             if serves.insert(tenant.clone(), revision.clone()).is_some_and(|before| before != revision) {
-                tell(&waiting, number, tenant, arrived);
+                tell(&waiting, number, &tenant, arrived);
             }
         }
         if let Some(first) = first.take() {
@@ -109,12 +109,12 @@ async fn follow(client: reqwest::Client, url: String, number: usize, waiting: Wa
     }
 }
 
-fn tell(waiting: &Waiting, number: usize, tenant: String, arrived: Instant) {
+fn tell(waiting: &Waiting, number: usize, tenant: &str, arrived: Instant) {
     let mut waiting = waiting.lock();
-    let Some((awaited, _)) = waiting.get_mut(&tenant) else { return };
+    let Some((awaited, _)) = waiting.get_mut(tenant) else { return };
     awaited.remove(&number);
     if awaited.is_empty()
-        && let Some((_, sender)) = waiting.remove(&tenant)
+        && let Some((_, sender)) = waiting.remove(tenant)
     {
         let _ = sender.send(arrived);
     }

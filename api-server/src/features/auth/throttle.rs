@@ -177,14 +177,13 @@ impl Throttle {
         failed.arg(&attempt.name[..]).arg(ip);
         failed.arg(STUFFING.free).arg(millis(STUFFING.first)).arg(millis(STUFFING.longest));
         failed.arg(millis(STUFFING_FORGOTTEN)).arg(MANY_ADDRESSES).arg(ATTACK_RATIO).arg(millis(ATTACK_WINDOW));
-        let rung = match self.redis.run::<(bool, bool)>(&failed).await {
-            Ok((accounts, addresses)) => [(accounts, Alarm::ManyAccounts), (addresses, Alarm::ManyAddresses)],
-            Err(_) => {
-                self.metrics.redis_failures.inc();
-                // How many addresses fail shows only where all replicas count together.
-                [(self.failed_here(attempt, now), Alarm::ManyAccounts), (false, Alarm::ManyAddresses)]
-            }
-        };
+        let counted = self.redis.run::<(bool, bool)>(&failed).await;
+        // How many addresses fail shows only where all replicas count together.
+        let (accounts, addresses) = counted.unwrap_or_else(|_| {
+            self.metrics.redis_failures.inc();
+            (self.failed_here(attempt, now), false)
+        });
+        let rung = [(accounts, Alarm::ManyAccounts), (addresses, Alarm::ManyAddresses)];
         let alarms: Vec<_> = rung.into_iter().filter_map(|(rings, alarm)| rings.then_some(alarm)).collect();
         for alarm in &alarms {
             self.metrics.stuffing.rings(alarm.as_str());

@@ -36,11 +36,15 @@ pub async fn run(amounts: &Amounts) -> Result<()> {
     };
     println!("\nScale: {} replicas of the API; Kubernetes API: {}", amounts.replicas, platform.control_plane);
     print!("{:58}", "tenants");
-    sizes.iter().for_each(|size| print!("{size:>20}"));
+    for size in &sizes {
+        print!("{size:>20}");
+    }
     println!();
     for (what, figures) in rows {
         print!("{what:58}");
-        figures.iter().for_each(|figure| print!("{figure:>20}"));
+        for figure in figures {
+            print!("{figure:>20}");
+        }
         println!();
     }
     println!("  Loopback; operator, replicas, control plane and this program share the machine's cores.");
