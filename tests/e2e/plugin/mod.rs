@@ -263,8 +263,12 @@ async fn a_signing_key_is_rotated_and_no_token_is_refused() -> Result<()> {
         ensure!(before == "acme-signing-key" && after != before, "{before} and {after}");
         let id = |token: &str| token.split('.').next().map(str::to_owned);
         ensure!(id(&alice.tokens().access) != id(&bob.tokens().access), "another key signs");
-        let events = kubectl.run("get events.events.k8s.io -o jsonpath={.items[*].reason}").await?;
-        has(&events, &["SigningKeyRotated"])
+        // Nobody waits for an event to be published.
+        harness::wait::until("the event", async || {
+            let events = kubectl.run("get events.events.k8s.io -o jsonpath={.items[*].reason}").await?;
+            Ok(events.contains("SigningKeyRotated").then_some(()))
+        })
+        .await
     })
     .await
 }
