@@ -143,7 +143,8 @@ impl Election {
     pub async fn release(&self, term: Term) {
         let mut lease = self.claim(Some(&term.lease));
         if let Some(spec) = &mut lease.spec {
-            spec.holder_identity = Some(String::new());
+            // Left out: an empty one is refused.
+            spec.holder_identity = None;
             spec.lease_duration_seconds = Some(1);
         }
         let deadline = Instant::now() + self.timing.renew.max(Duration::from_secs(2));

@@ -1,5 +1,6 @@
 use crds::{Platform, Tenant};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
+use kube::{Api, api::ListParams};
 
 use crate::world::{PLATFORM, World};
 
@@ -15,6 +16,10 @@ async fn a_second_operator_takes_over_when_the_first_steps_down() {
     serves(&world, "one").await;
     let _second = world.operator("operator-1");
     first.stop().await;
+    // Nobody waits for it to run out.
+    let leases = Api::<Lease>::all(world.client.clone()).list(&ListParams::default()).await.unwrap();
+    let holders: Vec<_> = leases.into_iter().filter_map(|lease| lease.spec?.holder_identity).collect();
+    assert!(holders.iter().all(|holder| !holder.starts_with("operator-0")), "{holders:?}");
     serves(&world, "two").await;
 }
 
