@@ -34,8 +34,8 @@ pub struct Visit {
     pub taken: usize,
     /// When something is due next.
     pub due: Option<Timestamp>,
-    /// The server does not answer.
-    pub away: bool,
+    /// Why the server is of no use to anybody now.
+    pub away: Option<String>,
 }
 
 /// Takes a few of a tenant's mails and sends them.
@@ -50,9 +50,10 @@ pub async fn visit(app: &App, tenant: &Arc<TenantSnapshot>) -> Result<Visit, sql
     app.mail.metrics().given_up.inc_by(expired);
 
     let taken = claimed.len();
-    let away = join_all(claimed.into_iter().map(|mail| deliver(app, smtp, tenant, mail, lease))).await.contains(&true);
+    let sent = join_all(claimed.into_iter().map(|mail| deliver(app, smtp, tenant, mail, lease))).await;
+    let away = sent.into_iter().flatten().next();
     if taken > 0 {
-        app.metrics.dependencies.seen("smtp", !away);
+        app.metrics.dependencies.seen("smtp", away.is_none());
     }
 
     let mut tx = app.db.begin(tenant.id).await?;
@@ -62,19 +63,19 @@ pub async fn visit(app: &App, tenant: &Arc<TenantSnapshot>) -> Result<Visit, sql
     Ok(Visit { taken, due: standing.first().and_then(|standing| standing.due), away })
 }
 
-/// Sends one mail and notes what came of it. True where the server is away.
-async fn deliver(app: &App, smtp: &Smtp, tenant: &Arc<TenantSnapshot>, mail: Claimed, lease: Uuid) -> bool {
+/// Sends one mail and notes what came of it. Gives the reason where the server is away.
+async fn deliver(app: &App, smtp: &Smtp, tenant: &Arc<TenantSnapshot>, mail: Claimed, lease: Uuid) -> Option<String> {
     let content = match prepare(app, tenant, &mail, lease).await {
         Ok(Some(content)) => content,
         // Nobody has the address, or the lease is lost.
-        Ok(None) => return false,
+        Ok(None) => return None,
         Err(Failure::Database(error)) => {
             tracing::warn!(mail = %mail.id, %error, "a mail could not be prepared: it is tried again");
-            return false;
+            return None;
         }
         Err(Failure::Content(reason)) => {
             note(app, tenant, &mail, lease, &Outcome::Refused(reason)).await;
-            return false;
+            return None;
         }
     };
     let envelope =
@@ -83,14 +84,16 @@ async fn deliver(app: &App, smtp: &Smtp, tenant: &Arc<TenantSnapshot>, mail: Cla
         Ok(message) => smtp.send(&message).await,
         Err(error) => Outcome::Refused(error.to_string()),
     };
-    // A server that lets us in has trouble with this one mail: others need not wait for it.
-    if let Outcome::Trouble(reason) = &outcome
-        && smtp.is_there().await.is_ok()
-    {
-        outcome = Outcome::Later(reason.clone());
+    let mut away = None;
+    if let Outcome::Trouble(reason) = &outcome {
+        match smtp.is_there().await {
+            // It has trouble with this one mail: others need not wait for it.
+            Ok(()) => outcome = Outcome::Later(reason.clone()),
+            Err(reason) => away = Some(reason),
+        }
     }
     note(app, tenant, &mail, lease, &outcome).await;
-    matches!(outcome, Outcome::Trouble(_))
+    away
 }
 
 #[derive(Debug)]
@@ -133,8 +136,9 @@ async fn note(app: &App, tenant: &TenantSnapshot, mail: &Claimed, lease: Uuid, o
     match outcome {
         Outcome::Taken => metrics.sent.inc(),
         Outcome::Later(_) => metrics.put_back.inc(),
-        Outcome::Refused(reason) => {
-            tracing::warn!(tenant = %tenant.name, mail = %mail.id, reason, "a mail was given up");
+        Outcome::Refused(_) => {
+            // Not with the server's words, which may hold the address: GET /admin/mail has them.
+            tracing::warn!(tenant = %tenant.name, mail = %mail.id, "a mail was given up");
             metrics.given_up.inc()
         }
         Outcome::Trouble(_) => 0,

@@ -103,8 +103,8 @@ pub async fn run(app: App, stop: impl Future<Output = ()> + Send) {
                 match visit {
                     Ok(visit) => {
                         rota.visited(tenant, &visit);
-                        if visit.away {
-                            tracing::warn!(server = %smtp.name(), "the mail server is away: mails wait");
+                        if let Some(reason) = visit.away {
+                            tracing::warn!(server = %smtp.name(), reason, "the mail server is away: mails wait");
                             pause = Some(FIRST_PAUSE);
                         }
                     }
@@ -170,7 +170,7 @@ impl Rota {
 
     fn visited(&mut self, tenant: TenantId, visit: &Visit) {
         self.busy.remove(&tenant);
-        if self.again.remove(&tenant) || (visit.taken > 0 && !visit.away) {
+        if self.again.remove(&tenant) || (visit.taken > 0 && visit.away.is_none()) {
             self.wake(tenant);
         } else if let Some(due) = visit.due {
             self.later.insert((due, tenant));

@@ -24,7 +24,7 @@ pub async fn run_once(app: &App) -> usize {
         loop {
             let visit = visit(app, &tenant).await.unwrap();
             taken += visit.taken;
-            if visit.taken == 0 || visit.away {
+            if visit.taken == 0 || visit.away.is_some() {
                 break;
             }
         }
@@ -53,7 +53,7 @@ pub async fn write_and_send(app: &TestApp, to: &str) -> Result<(), sqlx::Error> 
     tx.commit().await?;
     loop {
         let visit = visit(&app.app, &tenant).await?;
-        if visit.taken == 0 || visit.away {
+        if visit.taken == 0 || visit.away.is_some() {
             return Ok(());
         }
     }
