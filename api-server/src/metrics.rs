@@ -42,6 +42,7 @@ pub struct Metrics {
     pub config_source_up: Gauge,
     pub hash_waiting: Gauge,
     pub hash_wait: Histogram,
+    pub hashes: Counter,
     pub hash_refused: Counter,
     pub logins_throttled: Counter,
     pub stuffing: StuffingMetrics,
@@ -115,6 +116,7 @@ impl Metrics {
             config_source_up: Gauge::default(),
             hash_waiting: Gauge::default(),
             hash_wait: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            hashes: Counter::default(),
             hash_refused: Counter::default(),
             logins_throttled: Counter::default(),
             stuffing: StuffingMetrics::default(),
@@ -151,6 +153,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.hash_wait.clone(),
         );
+        registry.register("password_hashes", "Password hashes that were worked out", metrics.hashes.clone());
         registry.register(
             "password_hashes_refused",
             "Password hashes that waited too long",

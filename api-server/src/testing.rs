@@ -246,6 +246,15 @@ impl Call<'_> {
         self
     }
 
+    /// A value that need not be text.
+    #[must_use]
+    pub fn header_value(mut self, name: &'static str, value: http::HeaderValue) -> Self {
+        if let Some(headers) = self.request.headers_mut() {
+            headers.insert(name, value);
+        }
+        self
+    }
+
     #[must_use]
     pub fn host(self, host: &str) -> Self {
         self.header("host", host)

@@ -63,6 +63,8 @@ pub mod permissions {
         UpdateUsers = "users": "update";
         /// Delete accounts of others.
         DeleteUsers = "users": "delete";
+        /// Take out everything that is kept about another.
+        ExportUsers = "users": "export";
         /// See which roles there are and who has them.
         ReadRoles = "roles": "read";
         /// Give roles to users and take them.

@@ -65,7 +65,7 @@ impl Validate for ApiKeyRequest {
 /// A key, without what makes it one.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ApiKeyOut {
+pub struct ApiKeyOut {
     id: Uuid,
     #[schema(example = "nightly-export")]
     name: String,

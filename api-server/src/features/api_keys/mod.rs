@@ -13,4 +13,9 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use self::{http::router, model::MARK, repo::delete_of_user, service::ApiKeys};
+pub use self::{
+    http::{ApiKeyOut, router},
+    model::MARK,
+    repo::{delete_of_user, list},
+    service::ApiKeys,
+};

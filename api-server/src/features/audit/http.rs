@@ -53,7 +53,7 @@ impl From<AuditQuery> for Filter {
 /// A deed.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct AuditEntryOut {
+pub struct AuditEntryOut {
     id: Uuid,
     /// Its place in the tenant's chain.
     sequence: Option<i64>,

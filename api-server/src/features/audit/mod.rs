@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 pub use self::{
-    http::router,
-    repo::{forget, record_in_tx},
+    http::{AuditEntryOut, router},
+    repo::{about, forget, record_in_tx},
 };
 use crate::{extract::UserId, features::auth::Device};
 

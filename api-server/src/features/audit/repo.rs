@@ -127,6 +127,27 @@ pub async fn list(tx: &mut TenantTx, page: &Page, filter: &Filter) -> Result<Vec
     Ok(rows.into_iter().map(Record::from).collect())
 }
 
+/// A page of what a user did and of what was done to their account, newest first.
+pub async fn about(tx: &mut TenantTx, user: UserId, page: &Page) -> Result<Vec<Record>, sqlx::Error> {
+    let tenant = tx.tenant().as_uuid();
+    let rows = query_as!(
+        Row,
+        "SELECT id, sequence, user_id, action, resource_type, resource_id, details, outcome, request_id, ip_address,
+                user_agent, hash, created_at
+         FROM admin.audit_logs
+         WHERE tenant_id = $1 AND (user_id = $2 OR (resource_type = 'user' AND resource_id = $3))
+         ORDER BY created_at DESC, id DESC
+         LIMIT $4",
+        tenant,
+        user.0,
+        user.to_string(),
+        page.fetch()
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(rows.into_iter().map(Record::from).collect())
+}
+
 /// Takes from all entries by a user what tells where they were. The chain stays whole: it holds a salted digest of that.
 pub async fn forget(tx: &mut TenantTx, user: UserId) -> Result<u64, sqlx::Error> {
     let tenant = tx.tenant().as_uuid();

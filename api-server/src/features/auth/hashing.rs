@@ -105,6 +105,7 @@ impl Hashing {
         drop(waiting);
         self.metrics.hash_wait.observe(asked.elapsed().as_secs_f64());
         let place = place.ok().and_then(Result::ok).ok_or_else(busy)?;
+        self.metrics.hashes.inc();
         // The place goes along: a caller who hangs up now cannot free it while the core is still busy.
         let done = spawn_blocking(move || {
             let _place = place;

@@ -8,12 +8,20 @@
 //! - Passwords are tried a few times freely and then ever more slowly, per account and per address, across replicas.
 
 mod breached;
+#[cfg(test)]
+mod dialects;
 mod enter;
+#[cfg(test)]
+mod felt_everywhere;
 mod foreign;
 mod hashing;
+#[cfg(test)]
+mod hostile_tokens;
 mod http;
 mod model;
 mod proof;
+#[cfg(test)]
+mod refresh_storm;
 mod repo;
 mod service;
 mod sessions;
@@ -28,5 +36,6 @@ pub use foreign::{Scheme, Unusable};
 pub use http::{SessionOut, router, well_known};
 pub use model::{AuthError, DEFAULT_ROLE, MAX_PASSWORD_CHARS};
 pub use proof::{Method, Proof};
+pub use repo::all_sessions;
 pub use service::{Auth, Device, SignedIn};
 pub use step_up::{Asked, FactorStepUp, MayEnrol, RECENT, Standing, StepUp};

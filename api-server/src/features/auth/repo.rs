@@ -11,8 +11,8 @@ use super::{
     step_up::Standing,
 };
 use crate::{
-    extract::{SessionId, User, UserId},
-    features::users::repo::UserRow,
+    extract::{Page, SessionId, User, UserId},
+    features::users::{SignInOut, repo::UserRow},
     infra::TenantTx,
 };
 
@@ -130,6 +130,31 @@ pub async fn standing(tx: &mut TenantTx, session: SessionId) -> Result<Option<St
         session.0
     );
     Ok(row.fetch_optional(tx.conn()).await?.map(Standing::from))
+}
+
+/// A page of all sign-ins of a user, also those that ended, newest first.
+pub async fn all_sessions(tx: &mut TenantTx, user: UserId, page: &Page) -> Result<Vec<SignInOut>, sqlx::Error> {
+    let tenant = tx.tenant().as_uuid();
+    let rows = query!(
+        "SELECT id, user_agent, ip, created_at, last_used_at, expires_at, revoked_at, revoked_for FROM auth.sessions
+         WHERE tenant_id = $1 AND user_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3",
+        tenant,
+        user.0,
+        page.fetch()
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    let sessions = rows.into_iter().map(|row| SignInOut {
+        id: SessionId(row.id),
+        user_agent: row.user_agent,
+        ip_address: row.ip,
+        created_at: row.created_at.to_jiff(),
+        last_used_at: row.last_used_at.to_jiff(),
+        expires_at: row.expires_at.to_jiff(),
+        ended_at: row.revoked_at.map(jiff_sqlx::Timestamp::to_jiff),
+        ended_for: row.revoked_for,
+    });
+    Ok(sessions.collect())
 }
 
 /// The same, and holds the session for this transaction, so that two refreshes of one family come one after the other.

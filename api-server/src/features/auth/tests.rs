@@ -633,3 +633,46 @@ async fn a_hash_of_another_system_signs_in_and_becomes_argon2id() {
         assert_eq!(login(password).await, StatusCode::OK);
     }
 }
+
+#[tokio::test]
+async fn an_unknown_account_costs_the_same_work_as_a_known_one() {
+    let app = TestApp::new().await;
+    app.register("ada@acme.test").await;
+    app.register("banned@acme.test").await;
+    let mut tx = app.app.db.begin(app.tenant("acme").id).await.unwrap();
+    let ban = "UPDATE auth.users SET is_active = false WHERE email = 'banned@acme.test'";
+    sqlx::query(ban).execute(tx.conn()).await.unwrap();
+    let without = "INSERT INTO auth.users (tenant_id, id, email, name, created_at, updated_at)
+                   SELECT tenant_id, gen_random_uuid(), 'invited@acme.test', 'I', created_at, created_at FROM auth.users LIMIT 1";
+    sqlx::query(without).execute(tx.conn()).await.unwrap();
+    tx.commit().await.unwrap();
+    let written = async || {
+        let mut tx = app.app.db.begin(app.tenant("acme").id).await.unwrap();
+        let entries: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM admin.audit_logs").fetch_one(tx.conn()).await.unwrap();
+        (app.app.metrics.hashes.get(), entries)
+    };
+    let mut printed = vec![];
+    for (who, email) in [
+        ("known", "ada@acme.test"),
+        ("unknown", "nobody@acme.test"),
+        ("banned", "banned@acme.test"),
+        ("without a password", "invited@acme.test"),
+        ("no address", "nobody"),
+    ] {
+        let mut took = vec![];
+        for _ in 0..12 {
+            let (hashes, entries) = written().await;
+            let body = json!({ "email": email, "password": "Wrong-Horse-7" });
+            let began = std::time::Instant::now();
+            let answer = app.post("/api/v1/auth/login", &body).send().await;
+            took.push(began.elapsed());
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{who}");
+            assert_eq!(written().await, (hashes + 1, entries + 1), "{who}: one hash and one entry");
+            app.forget("tries").await;
+        }
+        took.sort();
+        printed.push(format!("{who}: median {:?}, from {:?} to {:?}", took[6], took[0], took[11]));
+    }
+    println!("{}", printed.join("\n"));
+}

@@ -152,6 +152,11 @@ impl Default for Tokens {
 /// The key is found by `kid` among the tenant's own, and each key has one algorithm: a token cannot choose either.
 fn verify(tenant: &TenantSnapshot, token: &str) -> Result<Verified, TokenError> {
     let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+    // What is critical and not understood is refused (RFC 7515, 4.1.11); nothing is understood. And a key's other kinds of
+    // tokens, should there ever be some, are no access tokens (RFC 8725, 3.11).
+    if header.crit.is_some() || header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
+        return Err(TokenError::Invalid);
+    }
     let kid = header.kid.ok_or(TokenError::Invalid)?;
     let (algorithm, key) = tenant.keys.verifying(&kid).ok_or(TokenError::Invalid)?;
     let mut validation = Validation::new(algorithm);

@@ -27,7 +27,7 @@ pub use self::{
     http::router,
     letter::{Letter, Place, Wish},
     model::{MailError, Message},
-    repo::forget,
+    repo::{about, forget},
     service::Mail,
     smtp::{SettingsError, Smtp},
 };

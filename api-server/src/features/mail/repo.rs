@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::model::{Claimed, Listed, MailState};
 use crate::{
     extract::{Page, UserId},
+    features::users::MailedOut,
     infra::TenantTx,
 };
 
@@ -191,6 +192,28 @@ pub async fn replace(tx: &mut TenantTx, row: &NewRow<'_>, lease: Uuid) -> Result
     .execute(tx.conn())
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// A page of the mails about a user, newest first, without what they say.
+pub async fn about(tx: &mut TenantTx, user: UserId, page: &Page) -> Result<Vec<MailedOut>, sqlx::Error> {
+    let tenant = tx.tenant().as_uuid();
+    let rows = query!(
+        "SELECT id, kind, recipient, state, created_at FROM mail.outbox
+         WHERE tenant_id = $1 AND user_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3",
+        tenant,
+        user.0,
+        page.fetch()
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    let mails = rows.into_iter().map(|row| MailedOut {
+        id: row.id,
+        kind: row.kind,
+        recipient: row.recipient,
+        state: row.state,
+        created_at: row.created_at.to_jiff(),
+    });
+    Ok(mails.collect())
 }
 
 /// Deletes all mails about a user, sent or not: their address is in them.

@@ -15,7 +15,7 @@ use super::{
     model::{Kind, Payment, Status},
     money::{Literal, Money},
     providers::ProviderError,
-    repo::Filter,
+    repo::{self, Filter},
     service::{PaymentsError, Wish},
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
         Can, Json, Page, PageQuery, Path, Permission, Principal, Query, Tenant, UserId, Violations,
         permissions::{CancelPayments, InitiatePayments, PayPayments},
     },
+    infra::TenantTx,
     reply::{Answer, Envelope, ErrorBody, Reply},
     tenancy::TenantSnapshot,
 };
@@ -120,6 +121,12 @@ impl<'a> From<&'a Payment> for PaymentOut<'a> {
 
 fn show(payment: &Payment) -> Result<Box<RawValue>, serde_json::Error> {
     serde_json::value::to_raw_value(&PaymentOut::from(payment))
+}
+
+/// A page of a user's payments, newest first, as their owner sees them.
+pub async fn shown_of(tx: &mut TenantTx, user: UserId, page: &Page) -> Result<Vec<Box<RawValue>>, PaymentsError> {
+    let payments = repo::list(tx, Filter { user: Some(user), status: None, kind: None }, page).await?;
+    Ok(payments.iter().map(show).collect::<Result<_, _>>()?)
 }
 
 /// Make a payment

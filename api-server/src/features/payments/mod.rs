@@ -23,7 +23,7 @@ mod webhooks;
 pub(crate) mod tests;
 
 pub use self::{
-    http::router,
+    http::{router, shown_of},
     providers::transport::Transport,
     service::Payments,
     webhooks::{named as named_webhooks, router as webhooks},

@@ -255,7 +255,7 @@ pub struct DeletedOut {
 }
 
 /// Everyone may look after themselves; for others it takes a permission.
-fn oneself_or<P: Permission>(me: &CurrentUser, id: UserId) -> Result<(), ApiError> {
+pub(super) fn oneself_or<P: Permission>(me: &CurrentUser, id: UserId) -> Result<(), ApiError> {
     if me.is_self(id) || me.may(P::RESOURCE, P::VERB) {
         return Ok(());
     }

@@ -7,6 +7,7 @@
 //! - A deleted account leaves its row, emptied of everything personal, for the ledger and the audit that refer to it.
 
 mod admin;
+mod export;
 mod http;
 mod import;
 mod model;
@@ -19,6 +20,7 @@ mod tests;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::{
+    export::{MailedOut, SignInOut},
     http::{UserOut, email_rules, name_rules},
     model::{FullName, Sort, UserFilter, UsersError, email},
     service::{Users, has_room, target},
@@ -26,5 +28,5 @@ pub use self::{
 use crate::app::App;
 
 pub fn router() -> OpenApiRouter<App> {
-    http::router().merge(roles::router()).merge(admin::router()).merge(import::router())
+    http::router().merge(roles::router()).merge(admin::router()).merge(import::router()).merge(export::router())
 }

@@ -74,7 +74,7 @@ impl From<Role> for RoleOut {
 /// A role that a user has.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct HeldRoleOut {
+pub(super) struct HeldRoleOut {
     #[serde(flatten)]
     role: RoleOut,
     source: SourceOut,
@@ -100,7 +100,7 @@ enum SourceOut {
     RoleBinding,
 }
 
-fn held(holder: Holder) -> Vec<HeldRoleOut> {
+pub(super) fn held(holder: Holder) -> Vec<HeldRoleOut> {
     let out = holder.roles.into_iter().map(|(role, source)| {
         let role = RoleOut::from(role);
         let (source, binding, assigned_at, expires_at) = match source {

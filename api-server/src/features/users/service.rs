@@ -200,14 +200,7 @@ impl Users {
         let user = repo::find_user(&mut tx, id).await?.ok_or(UsersError::NoSuchUser)?;
         let assigned = repo::roles_of(&mut tx, id).await?;
         tx.commit().await?;
-        let mut roles = vec![(role(tenant, user.role.clone()), Source::Primary)];
-        roles.extend(assigned.into_iter().map(|(name, at)| (role(tenant, name), Source::Assigned(at))));
-        let now = self.clock.now();
-        let in_force = |binding: &&access::Binding| binding.expires_at.is_none_or(|end| now < end);
-        roles.extend(user.bindings_in(tenant).into_iter().filter(in_force).map(|binding| {
-            (role(tenant, binding.role.clone()), Source::Declared(binding.name.clone(), binding.expires_at))
-        }));
-        Ok(Holder { user, roles })
+        Ok(holder(tenant, user, assigned, self.clock.now()))
     }
 
     /// Gives a further role. Giving it twice is giving it once.
@@ -308,6 +301,22 @@ pub(super) async fn room(tx: &mut TenantTx, tenant: &TenantSnapshot) -> Result<u
     let Some(quota) = tenant.quotas.users else { return Ok(u64::MAX) };
     let users = repo::count_users(tx, &UserFilter::default()).await?;
     Ok(quota.saturating_sub(u64::try_from(users).unwrap_or_default()))
+}
+
+/// A user with all roles and where each comes from, of those that count at this time.
+pub(super) fn holder(
+    tenant: &TenantSnapshot,
+    user: User,
+    assigned: Vec<(RoleName, Timestamp)>,
+    now: Timestamp,
+) -> Holder {
+    let mut roles = vec![(role(tenant, user.role.clone()), Source::Primary)];
+    roles.extend(assigned.into_iter().map(|(name, at)| (role(tenant, name), Source::Assigned(at))));
+    let bound = user.bindings_in(tenant).into_iter().filter(|binding| binding.lasts(now));
+    roles.extend(bound.map(|binding| {
+        (role(tenant, binding.role.clone()), Source::Declared(binding.name.clone(), binding.expires_at))
+    }));
+    Holder { user, roles }
 }
 
 fn role(tenant: &TenantSnapshot, name: RoleName) -> Role {
