@@ -33,6 +33,10 @@ impl<T> Reply<T> {
         Self { status: StatusCode::CREATED, ..Self::ok(data) }
     }
 
+    pub fn data_mut(&mut self) -> &mut T {
+        &mut self.data
+    }
+
     #[must_use]
     pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.message = Some(message.into());

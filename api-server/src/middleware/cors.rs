@@ -11,8 +11,7 @@ use super::Scope;
 use crate::app::App;
 
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
-const HEADERS: &str =
-    "authorization, content-type, accept, idempotency-key, x-request-id, x-tenant, traceparent, tracestate";
+const HEADERS: &str = "authorization, content-type, accept, idempotency-key, x-request-id, x-refresh-token, x-tenant, traceparent, tracestate";
 const EXPOSED: &str = "x-request-id, retry-after, ratelimit, ratelimit-policy, ratelimit-limit, ratelimit-remaining, \
     ratelimit-reset, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-next-cursor, idempotent-replayed";
 

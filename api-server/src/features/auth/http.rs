@@ -11,6 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     enter::Entered,
     hashing::HashError,
+    keep::Keep,
     model::{self, AuthError, LogoutScope, NewUser},
     service::{Device, Registered, SignedIn},
     step_up::{Asked, FactorStepUp, RECENT},
@@ -98,8 +99,10 @@ impl Validate for Credentials {
 #[serde(rename_all = "camelCase")]
 pub struct RefreshRequest {
     /// As the last sign-in or refresh gave it.
+    ///
+    /// Left out by a client that keeps it in the cookie.
     #[serde(alias = "refresh_token")]
-    refresh_token: String,
+    refresh_token: Option<String>,
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -262,7 +265,8 @@ pub struct LogoutOut {
 }
 
 /// Make an account and sign in.
-#[utoipa::path(post, path = "/auth/register", operation_id = "register", tag = "auth", request_body = Registration, responses(
+#[utoipa::path(post, path = "/auth/register", operation_id = "register", tag = "auth",
+    params(("X-Refresh-Token" = Option<String>, Header, description = "`cookie`: the refresh token goes to a cookie that scripts cannot read, and not into the answer")), request_body = Registration, responses(
     (status = 201, description = "The account exists; the user is signed in, unless the address is to be verified first", body = Envelope<SessionOut>),
     (status = 400, description = "A field breaks its rule", body = ErrorBody),
     (status = 403, description = "The tenant has as many users as its quota allows", body = ErrorBody),
@@ -274,6 +278,7 @@ async fn register(
     State(app): State<App>,
     tenant: Tenant,
     device: Device,
+    keep: Keep,
     Valid(Json(body)): Valid<Json<Registration>>,
 ) -> Answer<SessionOut> {
     let (Some(email), Some(name)) = (users::email(&body.email), body.full_name()) else {
@@ -287,11 +292,12 @@ async fn register(
         Registered::Entered(entered) => SessionOut::from(entered),
         Registered::Unverified(user) => SessionOut::from(*user),
     };
-    Ok(Reply::created(session).with_message("Registered"))
+    Ok(keep.place(Reply::created(session).with_message("Registered")))
 }
 
 /// Sign in with address and password.
-#[utoipa::path(post, path = "/auth/login", operation_id = "login", tag = "auth", request_body = Credentials, responses(
+#[utoipa::path(post, path = "/auth/login", operation_id = "login", tag = "auth",
+    params(("X-Refresh-Token" = Option<String>, Header, description = "`cookie`: the refresh token goes to a cookie that scripts cannot read, and not into the answer")), request_body = Credentials, responses(
     (status = 200, description = "Signed in; or the second factor is to be shown (`mfaRequired`), or set up (`mfaEnrolmentRequired`)", body = Envelope<SessionOut>),
     (status = 400, description = "A field is missing", body = ErrorBody),
     (status = 401, description = "Wrong address or password; which of them is not said", body = ErrorBody),
@@ -303,6 +309,7 @@ async fn login(
     State(app): State<App>,
     tenant: Tenant,
     device: Device,
+    keep: Keep,
     Valid(Json(body)): Valid<Json<Credentials>>,
 ) -> Answer<SessionOut> {
     let entered = app.auth.login(&tenant.0, &body.email, Secret::new(body.password), &device).await?;
@@ -311,13 +318,14 @@ async fn login(
         Entered::SecondFactor(_) => "Show your second factor",
         Entered::Enrolment(_) => "Set up a second factor",
     };
-    Ok(Reply::ok(entered.into()).with_message(message))
+    Ok(keep.place(Reply::ok(entered.into()).with_message(message)))
 }
 
 /// Exchange a refresh token for a new pair.
 ///
 /// The token is the credential. An access token that comes along may have expired, and must be of the same session.
-#[utoipa::path(post, path = "/auth/refresh", operation_id = "refresh", tag = "auth", request_body = RefreshRequest, responses(
+#[utoipa::path(post, path = "/auth/refresh", operation_id = "refresh", tag = "auth",
+    params(("X-Refresh-Token" = Option<String>, Header, description = "`cookie`: the refresh token goes to a cookie that scripts cannot read, and not into the answer")), request_body(content = Option<RefreshRequest>), responses(
     (status = 200, description = "A new pair; the old refresh token is used up", body = Envelope<SessionOut>),
     (status = 401, description = "Unknown, expired or used before; a reuse ends the session", body = ErrorBody),
 ))]
@@ -326,15 +334,21 @@ async fn refresh(
     tenant: Tenant,
     device: Device,
     headers: HeaderMap,
-    Json(body): Json<RefreshRequest>,
+    keep: Keep,
+    body: Option<Json<RefreshRequest>>,
 ) -> Answer<SessionOut> {
-    let token = RefreshSecret::given(&body.refresh_token);
+    let missing = || {
+        let message = "give the refresh token; or keep it in the cookie, and send X-Refresh-Token: cookie";
+        ApiError::validation(vec![Detail::new("refreshToken", "REQUIRED", message)])
+    };
+    let token = keep.token(body.and_then(|Json(body)| body.refresh_token)).ok_or_else(missing)?;
+    let token = RefreshSecret::given(&token);
     let signed_in = app.auth.refresh(&tenant.0, &token, bearer(&headers), &device).await?;
-    Ok(Reply::ok(signed_in.into()))
+    Ok(keep.place(Reply::ok(signed_in.into())))
 }
 
 /// End this session, all others, or all.
-#[utoipa::path(post, path = "/auth/logout", operation_id = "logout", tag = "auth", params(LogoutQuery),
+#[utoipa::path(post, path = "/auth/logout", operation_id = "logout", tag = "auth", params(LogoutQuery, ("X-Refresh-Token" = Option<String>, Header, description = "`cookie`: the refresh token is in the cookie, which goes")),
     request_body(content = Option<LogoutRequest>), security(("bearer" = [])), responses(
     (status = 200, description = "Ended, on every replica", body = Envelope<LogoutOut>),
     (status = 401, description = "Neither an access token nor a refresh token of a session", body = ErrorBody),
@@ -346,10 +360,11 @@ async fn logout(
     scope: Scope,
     device: Device,
     Query(query): Query<LogoutQuery>,
+    keep: Keep,
     body: Option<Json<LogoutRequest>>,
 ) -> Answer<LogoutOut> {
     let body = body.map(|Json(body)| body).unwrap_or_default();
-    let (user, session) = match (Me::even_limited(&scope), &body.refresh_token) {
+    let (user, session) = match (Me::even_limited(&scope), &keep.token(body.refresh_token)) {
         (Ok(me), _) => (me.id, me.session),
         (Err(_), Some(token)) => app.auth.owner(tenant.id, &RefreshSecret::given(token)).await?,
         (Err(error), None) => return Err(error),
@@ -359,7 +374,8 @@ async fn logout(
         app.auth.step_up(&tenant, user, session, Asked::Recent).await?;
     }
     let sessions_ended = app.auth.logout(tenant.id, user, session, which, &device).await?;
-    Ok(Reply::ok(LogoutOut { sessions_ended }).with_message("Signed out"))
+    let reply = Reply::ok(LogoutOut { sessions_ended }).with_message("Signed out");
+    Ok(if which == LogoutScope::Others { reply } else { keep.clear(reply) })
 }
 
 /// The signed-in user.

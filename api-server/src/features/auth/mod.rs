@@ -18,6 +18,7 @@ mod hashing;
 #[cfg(test)]
 mod hostile_tokens;
 mod http;
+mod keep;
 mod model;
 mod proof;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod tokens;
 pub use enter::{Entered, Limited, Pending};
 pub use foreign::{Scheme, Unusable};
 pub use http::{SessionOut, router, well_known};
+pub use keep::Keep;
 pub use model::{AuthError, DEFAULT_ROLE, MAX_PASSWORD_CHARS};
 pub use proof::{Method, Proof};
 pub use repo::all_sessions;

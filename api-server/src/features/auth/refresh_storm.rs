@@ -96,7 +96,13 @@ impl Platform {
         let app = self.replica(0);
         let (now, secret) = (app.clock.now(), RefreshSecret::random());
         let until = now + seconds(604_800);
-        let device = super::Device { ip: "192.0.2.1".into(), user_agent: None, request_id: None, api_key: None };
+        let device = super::Device {
+            ip: "192.0.2.1".into(),
+            behind_proxy: false,
+            user_agent: None,
+            request_id: None,
+            api_key: None,
+        };
         let mut tx = app.app.db.begin(app.tenant("acme").id).await.unwrap();
         let proof = Proof::by(Method::Password);
         let new = repo::NewSession { user: self.user, proof: &proof, limited: false, expires_at: until };

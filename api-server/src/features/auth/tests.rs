@@ -676,3 +676,49 @@ async fn an_unknown_account_costs_the_same_work_as_a_known_one() {
     }
     println!("{}", printed.join("\n"));
 }
+
+#[tokio::test]
+async fn a_refresh_token_may_live_in_a_cookie_that_no_script_reads() {
+    let app = TestApp::new().await;
+    app.register("ada@acme.test").await;
+    let asked = |path: &str, body: &Value| app.post(path, body).header("x-refresh-token", "cookie");
+    let login = json!({ "email": "ada@acme.test", "password": PASSWORD });
+    let first = asked("/api/v1/auth/login", &login).send().await;
+    let set = first.header("set-cookie").to_owned();
+    let (pair, attributes) = set.split_once("; ").unwrap();
+    assert_eq!(attributes, "Path=/api; Max-Age=604800; HttpOnly; Secure; SameSite=Strict");
+    assert!(
+        first.json["data"].get("refreshToken").is_none() && first.json["data"]["accessToken"].is_string(),
+        "{}",
+        first.text
+    );
+    let refresh = "/api/v1/auth/refresh";
+    // The cookie alone is what a page of another site could make a browser send.
+    let alone = app.request(http::Method::POST, refresh).header("cookie", pair).send().await;
+    assert_eq!((alone.status, alone.code()), (StatusCode::BAD_REQUEST, "VALIDATION_ERROR"));
+    let cookies = format!("theme=dark; {pair}; x=y");
+    let call =
+        || app.request(http::Method::POST, refresh).header("x-refresh-token", "cookie").header("cookie", &cookies);
+    let second = call().send().await;
+    assert_eq!(second.status, StatusCode::OK, "{}", second.text);
+    let next = second.header("set-cookie").split_once("; ").unwrap().0.to_owned();
+    assert_ne!(next, pair);
+    assert!(!second.text.contains(next.split_once('=').unwrap().1), "the token is in the cookie alone");
+    let odd = app.post("/api/v1/auth/login", &login).header("x-refresh-token", "pocket").send().await;
+    assert_eq!(odd.json["error"]["details"][0]["field"], "X-Refresh-Token");
+    let logout = app
+        .request(http::Method::POST, "/api/v1/auth/logout")
+        .header("x-refresh-token", "cookie")
+        .header("cookie", &next);
+    let logout = logout.send().await;
+    assert_eq!(logout.status, StatusCode::OK, "{}", logout.text);
+    assert!(
+        logout.header("set-cookie").starts_with("__Secure-refresh=; Path=/api; Max-Age=0;"),
+        "{:?}",
+        logout.headers
+    );
+    assert_eq!(call().send().await.status, StatusCode::UNAUTHORIZED);
+    // Who does not ask for it gets none.
+    let plain = app.post("/api/v1/auth/login", &login).send().await;
+    assert!(plain.header("set-cookie").is_empty() && plain.json["data"]["refreshToken"].is_string());
+}

@@ -17,8 +17,9 @@ use crate::{
     app::App,
     error::ApiError,
     extract::{Json, Me, Path, Tenant, Valid, Validate, Violations},
-    features::auth::{Device, SessionOut, StepUp},
+    features::auth::{Device, Keep, SessionOut, StepUp},
     reply::{Answer, Envelope, ErrorBody, Reply},
+    tenancy::TenantSnapshot,
 };
 
 pub fn router() -> OpenApiRouter<App> {
@@ -129,7 +130,7 @@ pub struct IdentityOut {
 }
 
 impl IdentityOut {
-    fn of(tenant: &Tenant, identity: Identity) -> Self {
+    pub fn of(tenant: &TenantSnapshot, identity: Identity) -> Self {
         let Identity { id, issuer, subject: _, email, created_at, last_used_at } = identity;
         let known = tenant.auth.identity_providers.iter().find(|provider| provider.issuer == issuer);
         Self { id, provider: known.map(|provider| provider.name.clone()), issuer, email, created_at, last_used_at }
@@ -184,10 +185,11 @@ async fn finish_sign_in(
     State(app): State<App>,
     tenant: Tenant,
     device: Device,
+    keep: Keep,
     Valid(Json(body)): Valid<Json<Finish>>,
 ) -> Answer<SessionOut> {
     let entered = app.identities.sign_in(&tenant.0, &body.into(), &device).await?;
-    Ok(Reply::ok(entered.into()))
+    Ok(keep.place(Reply::ok(entered.into())))
 }
 
 /// The accounts elsewhere that one can sign in with.

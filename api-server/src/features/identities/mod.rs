@@ -15,4 +15,8 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use self::{http::router, service::Identities};
+pub use self::{
+    http::{IdentityOut, router},
+    repo::identities_of,
+    service::Identities,
+};

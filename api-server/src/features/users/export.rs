@@ -27,7 +27,9 @@ use crate::{
         api_keys::{self, ApiKeyOut},
         audit::{self, AuditEntryOut, Entry},
         auth::{self, Device},
-        factors, mail, payments,
+        factors,
+        identities::{self, IdentityOut},
+        mail, payments,
     },
     reply::{Answer, Envelope, ErrorBody, Reply},
     tenancy::TenantSnapshot,
@@ -52,6 +54,8 @@ struct ExportOut {
     sessions: Vec<SignInOut>,
     #[schema(example = json!(["totp"]))]
     second_factors: Vec<&'static str>,
+    /// Accounts elsewhere that they sign in with.
+    identities: Vec<IdentityOut>,
     api_keys: Vec<ApiKeyOut>,
     /// As `GET /payments/{id}` shows each.
     #[schema(value_type = Vec<Object>)]
@@ -131,6 +135,7 @@ impl Users {
         let mut payments = payments::shown_of(&mut tx, id, &page).await?;
         let mut mails = mail::about(&mut tx, id, &page).await?;
         let mut audit = audit::about(&mut tx, id, &page).await?;
+        let identities = identities::identities_of(&mut tx, id).await?;
         let second_factors = factors::held(&mut tx, id).await?.methods();
         // After the look at the audit: the export itself is not in it, and the chain is held from here on.
         audit::record_in_tx(&mut tx, &Entry::on_user(id, "EXPORT").by(by.id).from(device).with(json!({})), now).await?;
@@ -149,6 +154,7 @@ impl Users {
             roles: held(holder(tenant, user, assigned, now)),
             sessions,
             second_factors,
+            identities: identities.into_iter().map(|identity| IdentityOut::of(tenant, identity)).collect(),
             api_keys: keys.into_iter().map(ApiKeyOut::from).collect(),
             payments,
             mails,

@@ -376,10 +376,12 @@ async fn an_import_gives_no_role_that_reaches_further_and_keeps_the_quota() {
 
 /// Where a user's rows are, and whether an export shows them. A table that is not here fails the test below: show it in
 /// `export.rs`, or say why it is kept back.
-const TABLES_OF_USERS: [(&str, &str); 12] = [
+const TABLES_OF_USERS: [(&str, &str); 14] = [
     ("admin.audit_logs", "shown"),
     ("auth.api_keys", "shown"),
     ("auth.challenges", "kept back: hashes of tokens that live for minutes"),
+    ("auth.identities", "shown"),
+    ("auth.identity_flows", "kept back: sign-ins that last minutes"),
     ("auth.mailed_tokens", "kept back: hashes of tokens that live for hours"),
     ("auth.passkeys", "shown as a second factor; the rest is public keys"),
     ("auth.recovery_codes", "shown as a second factor; the rest is hashes"),

@@ -10,7 +10,7 @@ use crate::{
     app::App,
     extract::{Json, Tenant},
     features::{
-        auth::{Device, SessionOut},
+        auth::{Device, Keep, SessionOut},
         factors::Token,
     },
     reply::{Answer, Envelope, ErrorBody, Reply},
@@ -64,11 +64,12 @@ async fn verify_second_factor(
     tenant: Tenant,
     device: Device,
     site: SiteOf,
+    keep: Keep,
     Json(body): Json<SecondFactor>,
 ) -> Answer<SessionOut> {
     let (token, shown) = (Token::given(&body.mfa_token), body.factor.required(&site)?);
     let entered = app.factors.finish_login(&tenant.0, &token, shown, &device).await?;
-    Ok(Reply::ok(entered.into()).with_message("Signed in"))
+    Ok(keep.place(Reply::ok(entered.into()).with_message("Signed in")))
 }
 
 /// Begin the second step of a sign-in by a passkey.
@@ -117,9 +118,10 @@ async fn finish_passkey_login(
     tenant: Tenant,
     device: Device,
     site: SiteOf,
+    keep: Keep,
     Json(body): Json<PasskeyAnswer>,
 ) -> Answer<SessionOut> {
     let answered = body.read(site.get()?)?;
     let entered = app.factors.finish_passkey_login(&tenant.0, &answered, &device).await?;
-    Ok(Reply::ok(entered.into()).with_message("Signed in"))
+    Ok(keep.place(Reply::ok(entered.into()).with_message("Signed in")))
 }
