@@ -181,6 +181,15 @@ impl TestApp {
         assert!(self.app.tenants.apply(&found), "{:?}", self.app.tenants.report(tenant.name.as_str()));
     }
 
+    /// Answers at a port of this machine for as long as the test lives.
+    pub async fn listen(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = self.router.clone().into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
     pub fn request(&self, method: Method, path: &str) -> Call<'_> {
         let request = Request::builder().method(method).uri(path).header(header::HOST, "acme.test");
         Call { app: self, request, body: Body::empty(), peer: [192, 0, 2, 1] }

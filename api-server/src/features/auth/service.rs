@@ -378,8 +378,19 @@ impl Auth {
     /// Begins an attempt at an account's second factor. Counted apart from its password: a right password must not
     /// forget wrong codes, or who has the password could try all of them.
     pub async fn begin_factor(&self, tenant: TenantId, user: UserId, device: &Device) -> Result<Attempt, AuthError> {
-        let account = format!("factor of {user}");
+        let account = factor_of(user);
         self.throttle.begin(tenant, &account, device.known_ip()).await.map_err(|Wait(s)| AuthError::Throttled(s))
+    }
+
+    /// The second factor was wrong: that counts against the address too.
+    pub async fn factor_failed(&self, tenant: TenantId, attempt: &Attempt, device: &Device) -> Result<(), sqlx::Error> {
+        let alarms = self.throttle.failed(attempt).await;
+        self.record_alarms(tenant, &alarms, device).await
+    }
+
+    /// Lets an account's second factor be tried again at once.
+    pub async fn unlock_factor(&self, tenant: TenantId, user: UserId) {
+        self.throttle.unlock(tenant, &factor_of(user)).await;
     }
 
     /// The second factor was right.
@@ -526,6 +537,11 @@ pub(super) fn issue(
     let access_token = tokens::sign(tenant, &user, standing, now)?;
     let expires_in = tenant.auth.access_token_seconds;
     Ok(SignedIn { user, access_token, refresh_token, expires_in })
+}
+
+/// What the throttle counts wrong codes of an account under: no address looks like it.
+fn factor_of(user: UserId) -> String {
+    format!("factor of {user}")
 }
 
 pub(super) fn must_verify(tenant: &TenantSnapshot, user: &User) -> bool {

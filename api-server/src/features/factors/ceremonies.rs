@@ -171,8 +171,11 @@ impl Factors {
     ) -> Result<Ceremony, FactorsError> {
         let mut tx = self.db.begin(tenant.id).await?;
         let begun = lock_challenge(&mut tx, &login.digest(), Purpose::Login, self.clock.now()).await?;
+        // Let go of it: whoever finishes this login at the same time holds the account and waits for the challenge, and a new
+        // challenge wants the account.
+        tx.commit().await?;
         let user = begun.and_then(|challenge| challenge.user).ok_or(FactorsError::InvalidToken)?;
-        self.begin_proof(tx, tenant, site, user).await
+        self.begin_proof(self.db.begin(tenant.id).await?, tenant, site, user).await
     }
 
     /// Begins to prove again who the signed-in user is, by a passkey.

@@ -180,6 +180,7 @@ impl Factors {
             let entry = Entry::on_user(user, "LOGIN").from(device).with(json!({ "secondFactor": "wrong" })).failed();
             audit::record_in_tx(&mut tx, &entry, now).await?;
             tx.commit().await?;
+            self.auth.factor_failed(tenant.id, &attempt, device).await?;
             return Err(FactorsError::WrongProof);
         };
         repo::delete_challenge(&mut tx, &digest).await?;
@@ -337,6 +338,7 @@ impl Factors {
         audit::record_in_tx(&mut tx, &entry, now).await?;
         tx.commit().await?;
         self.auth.forget_sessions(tenant.id, &ended).await;
+        self.auth.unlock_factor(tenant.id, id).await;
         Ok(held)
     }
 

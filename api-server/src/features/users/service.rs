@@ -176,6 +176,7 @@ impl Users {
         audit::record_in_tx(&mut tx, &Entry::on_user(id, "UNLOCK").by(by.id).from(device), self.clock.now()).await?;
         tx.commit().await?;
         self.auth.unlock(tenant, &user.email).await;
+        self.auth.unlock_factor(tenant, id).await;
         Ok(user)
     }
 

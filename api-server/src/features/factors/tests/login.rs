@@ -84,6 +84,13 @@ async fn wrong_codes_end_the_login_and_are_throttled_whatever_the_password_does(
     assert_eq!((blocked.status, blocked.code()), (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS"));
     assert_eq!(blocked.header("retry-after"), "30");
     app.clock.advance(seconds(30));
+    assert_eq!(verify(&other, &token, ("code", &wrong_code(&app, &ada.secret))).await.code(), "INVALID_MFA_CODE");
+    assert_eq!(verify(&app, &token, ("code", &code(&app, &ada.secret, 0))).await.header("retry-after"), "60");
+    // An administrator's unlock is about codes as well.
+    let me = app.get("/api/v1/auth/me").bearer(&ada.token).send().await.json["data"]["id"].clone();
+    let path = format!("/api/v1/admin/users/{}/unlock", me.as_str().unwrap());
+    let admin = app.admin().await;
+    assert_eq!(app.post(&path, &json!({})).bearer(&admin).send().await.status, StatusCode::OK);
     assert_eq!(verify(&other, &token, ("code", &code(&app, &ada.secret, 0))).await.status, StatusCode::OK);
 }
 

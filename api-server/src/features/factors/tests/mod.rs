@@ -1,4 +1,5 @@
 mod authenticator;
+mod browser;
 mod login;
 mod passkeys;
 mod policy;
