@@ -19,7 +19,7 @@ use super::claims;
 use crate::testing::{PASSWORD, TestApp};
 
 /// A browser starts slowly beside other tests.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 const SCRIPT: &str = r"(async () => {
     const api = async (path, body, token) => {
