@@ -94,6 +94,14 @@ impl StuffingMetrics {
         self.0.get_or_create(&StuffingLabels { kind }).inc();
     }
 
+    /// Shown as 0 from the start: from nothing to 1 is no increase to Prometheus.
+    fn begin(self) -> Self {
+        for kind in ["many_accounts", "many_addresses"] {
+            drop(self.0.get_or_create(&StuffingLabels { kind }));
+        }
+        self
+    }
+
     pub fn rung(&self, kind: &'static str) -> u64 {
         self.0.get_or_create(&StuffingLabels { kind }).get()
     }
@@ -119,7 +127,7 @@ impl Metrics {
             hashes: Counter::default(),
             hash_refused: Counter::default(),
             logins_throttled: Counter::default(),
-            stuffing: StuffingMetrics::default(),
+            stuffing: StuffingMetrics::default().begin(),
             redis_failures: Counter::default(),
             dependencies: DependencyMetrics::default(),
             db_connections: Gauge::default(),
