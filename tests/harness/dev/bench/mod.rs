@@ -115,7 +115,9 @@ async fn again_as_release() -> Result<()> {
     println!("Building for release …");
     let debug = target_folder()?;
     let target = debug.parent().context("a target folder has a parent")?;
-    let mut build = run::cargo("build --release --package operator --package api-server --package tests --bins");
+    let mut build = run::cargo(
+        "build --release --package operator --package api-server --package kubectl-tenantry --package tests --bins",
+    );
     build.arg("--target-dir").arg(target);
     run::pass(build).await?;
     let mut bench = std::process::Command::new(target.join("release/dev"));
