@@ -51,6 +51,22 @@ fn a_platforms_name_can_be_a_services_name() {
 }
 
 #[test]
+fn a_password_is_not_sent_to_a_mail_server_in_the_clear() {
+    const SENTENCE: &str = "smtp.tls None sends in the clear, and a password is not sent so: leave out secretRef, or use StartTls or Implicit";
+    let smtp = |more: Value| {
+        let mut smtp = json!({ "host": "smtp.example.com", "from": "Acme <no-reply@example.com>" });
+        smtp.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "mail": { "smtp": smtp } })
+    };
+    platform()
+        .accepts(smtp(json!({ "tls": "None" })))
+        .accepts(smtp(json!({ "tls": "StartTls", "secretRef": { "name": "smtp" } })))
+        .accepts(smtp(json!({ "tls": "Implicit", "secretRef": { "name": "smtp" } })))
+        .accepts(smtp(json!({ "secretRef": { "name": "smtp" } })))
+        .refuses(smtp(json!({ "tls": "None", "secretRef": { "name": "smtp" } })), SENTENCE);
+}
+
+#[test]
 fn a_platform_with_managed_stores_has_room_for_their_names() {
     const SENTENCE: &str = "metadata.name must be at most 36 characters long where postgres or redis is managed, because StatefulSets and CronJobs are named after it";
     let (postgres, redis) = (json!({ "storage": { "size": "20Gi" } }), json!({}));
