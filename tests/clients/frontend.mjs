@@ -35,7 +35,8 @@ api.interceptors.response.use(
     const { config, response } = error;
     if (response?.status === 401 && !config.again && store.refreshToken) {
       try {
-        await refresh();
+        // Whose 401 comes late finds that the others have refreshed meanwhile.
+        if (config.headers.Authorization === `Bearer ${store.accessToken}`) await refresh();
       } catch (refused) {
         store.signedOut += 1;
         store.accessToken = store.refreshToken = undefined;
