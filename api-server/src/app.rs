@@ -78,7 +78,7 @@ impl App {
         let factors = Factors::new(db.clone(), clock.clone(), sealing_key.clone(), auth.clone());
         let recovery =
             Recovery::new(db.clone(), clock.clone(), auth.clone(), mail.clone(), limiter.clone(), sealing_key);
-        let users = Users::new(db.clone(), clock.clone(), auth.clone(), mail.clone());
+        let users = Users::new(db.clone(), clock.clone(), auth.clone(), mail.clone(), recovery.clone());
         let identities = Identities::new(db.clone(), clock.clone(), auth.clone(), outbound);
         let payments = Payments::new(db.clone(), clock.clone(), transport, metrics.payments.clone());
         Self(Arc::new(Parts {

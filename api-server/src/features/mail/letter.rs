@@ -18,6 +18,11 @@ pub enum Letter {
         wish: Wish,
     },
     Welcome,
+    /// To somebody for whom an administrator made an account: the first password is theirs to choose.
+    Invitation {
+        #[serde(with = "exposed")]
+        token: Secret,
+    },
     ResetPassword {
         #[serde(with = "exposed")]
         token: Secret,
@@ -58,13 +63,15 @@ pub enum Letter {
     },
 }
 
-/// What is asked for by an address alone.
+/// What is asked for by an address; the first three by anybody, with the address alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wish {
     ResetPassword,
     VerifyEmail,
     Unlock,
+    /// By an administrator, for an account that has no password yet.
+    Invitation,
 }
 
 /// From where something was done, for its owner to judge.
@@ -91,6 +98,7 @@ impl Letter {
             Self::Wish { wish: Wish::ResetPassword } | Self::ResetPassword { .. } => "reset-password",
             Self::Wish { wish: Wish::VerifyEmail } | Self::VerifyEmail { .. } => "verify-email",
             Self::Wish { wish: Wish::Unlock } | Self::AccountLocked { .. } => "account-locked",
+            Self::Wish { wish: Wish::Invitation } | Self::Invitation { .. } => "invitation",
             Self::Welcome => "welcome",
             Self::LeaveAddress { .. } => "leave-address",
             Self::TakeAddress { .. } => "take-address",

@@ -45,6 +45,7 @@ macro_rules! templates {
 const TEMPLATES: &[(&str, &str)] = templates![
     "layout.html" "layout.txt" "macros.html"
     "welcome.html" "welcome.txt"
+    "invitation.html" "invitation.txt"
     "reset-password.html" "reset-password.txt"
     "verify-email.html" "verify-email.txt"
     "leave-address.html" "leave-address.txt"
@@ -109,6 +110,11 @@ fn words(tenant: &TenantSnapshot, letter: &Letter) -> Result<(&'static str, Valu
     Ok(match letter {
         Letter::Wish { .. } => return Err(RenderError::Wish),
         Letter::Welcome => ("Welcome to {product}", context! {}),
+        // The page that sets a password anew sets the first one too; one that has other words for it finds out by the query.
+        Letter::Invitation { token } => (
+            "You have an account at {product}",
+            context! { link => format!("{}&invitation=true", link("reset-password", token)) },
+        ),
         Letter::ResetPassword { token } => {
             ("Reset your {product} password", context! { link => link("reset-password", token) })
         }

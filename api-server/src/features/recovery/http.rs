@@ -192,7 +192,7 @@ async fn forgot_password(
     Ok(Reply::ok(Nothing {}).with_message(MAILED))
 }
 
-/// Set a new password by the token of a mail. All sessions end.
+/// Set a password by the token of a mail: a new one, or the first of somebody who was invited. All sessions end.
 #[utoipa::path(post, path = "/auth/reset-password", operation_id = "reset_password", tag = "auth",
     request_body = PasswordReset, responses(
     (status = 200, description = "Set; sign in with it", body = Envelope<PasswordResetOut>),

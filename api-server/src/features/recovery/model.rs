@@ -21,6 +21,8 @@ pub const CODE_TRIES: i32 = 5;
 /// The one thing that a mailed token is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
+    /// The first password of an account that an administrator made.
+    Invitation,
     ResetPassword,
     VerifyEmail,
     Unlock,
@@ -31,8 +33,12 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    const ALL: [Self; 6] =
+        [Self::Invitation, Self::ResetPassword, Self::VerifyEmail, Self::Unlock, Self::LeaveAddress, Self::TakeAddress];
+
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Invitation => "invitation",
             Self::ResetPassword => "reset-password",
             Self::VerifyEmail => "verify-email",
             Self::Unlock => "unlock",
@@ -46,6 +52,8 @@ impl Purpose {
         match self {
             Self::ResetPassword | Self::Unlock => SignedDuration::from_hours(1),
             Self::VerifyEmail | Self::LeaveAddress | Self::TakeAddress => SignedDuration::from_hours(24),
+            // Nobody waits for it: it comes on a Friday, or in a holiday.
+            Self::Invitation => SignedDuration::from_hours(7 * 24),
         }
     }
 
@@ -54,13 +62,17 @@ impl Purpose {
         match self {
             Self::LeaveAddress => Some(Self::TakeAddress),
             Self::TakeAddress => Some(Self::LeaveAddress),
-            Self::ResetPassword | Self::VerifyEmail | Self::Unlock => None,
+            Self::Invitation | Self::ResetPassword | Self::VerifyEmail | Self::Unlock => None,
         }
     }
 
+    /// Whether it sets a password.
+    pub fn sets_password(self) -> bool {
+        matches!(self, Self::Invitation | Self::ResetPassword)
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::ResetPassword, Self::VerifyEmail, Self::Unlock, Self::LeaveAddress, Self::TakeAddress];
-        all.into_iter().find(|purpose| purpose.as_str() == text)
+        Self::ALL.into_iter().find(|purpose| purpose.as_str() == text)
     }
 }
 
@@ -160,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_purpose_is_read_as_it_is_written() {
-        for purpose in [Purpose::ResetPassword, Purpose::VerifyEmail, Purpose::Unlock, Purpose::LeaveAddress] {
+        for purpose in Purpose::ALL {
             assert_eq!(Purpose::parse(purpose.as_str()), Some(purpose));
             assert_eq!(purpose.other_half().and_then(Purpose::other_half), purpose.other_half().map(|_| purpose));
         }

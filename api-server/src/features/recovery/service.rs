@@ -24,7 +24,7 @@ use crate::{
         users,
     },
     infra::{Clock, Db, TenantTx},
-    limits::RateLimiter,
+    limits::{RateLimiter, counters::Charge},
     tenancy::TenantSnapshot,
 };
 
@@ -79,8 +79,14 @@ impl Recovery {
         wish: Wish,
     ) -> Result<Option<Message>, sqlx::Error> {
         let found = users::repo::find_by_email(tx, email).await?;
-        let Some((user, _)) = found.filter(|(user, _)| user.is_active) else { return Ok(None) };
+        let Some((user, hash)) = found.filter(|(user, _)| user.is_active) else { return Ok(None) };
         let (letter, expires_at) = match wish {
+            // Meanwhile they have found another way to a password.
+            Wish::Invitation if hash.is_some() => return Ok(None),
+            Wish::Invitation => {
+                let (token, end) = self.issue(tx, &user, Purpose::Invitation, &user.email, None).await?;
+                (Letter::Invitation { token }, end)
+            }
             Wish::ResetPassword => {
                 let (token, end) = self.issue(tx, &user, Purpose::ResetPassword, &user.email, None).await?;
                 (Letter::ResetPassword { token }, end)
@@ -100,7 +106,14 @@ impl Recovery {
         Ok(Some(Message::to_user(&user, letter).until(expires_at)))
     }
 
-    /// Sets a new password by a mailed token. All sessions end, and with them whoever knew the old one.
+    /// Whether an invitation to this address can be mailed: there is a mail server, and it did not get too many mails. Who
+    /// invites is not counted by where they are: an administrator invites a whole company at once.
+    pub async fn may_invite(&self, tenant: TenantId, email: &str) -> Result<(), AuthError> {
+        self.mail.required()?;
+        self.spend(&model::charges(tenant, email, None)).await
+    }
+
+    /// Sets a password by a mailed token: a new one, or the first. All sessions end, and with them whoever knew the old one.
     pub async fn reset_password(
         &self,
         tenant: &Arc<TenantSnapshot>,
@@ -114,21 +127,24 @@ impl Recovery {
         let mut tx = self.db.begin(tenant.id).await?;
         let good = repo::find(&mut tx, &digest).await?;
         tx.commit().await?;
-        good.filter(|token| token.purpose == Purpose::ResetPassword && token.expires_at > now)
-            .ok_or(RecoveryError::InvalidLink)?;
+        let good = good.filter(|token| token.purpose.sets_password() && token.expires_at > now);
+        let purpose = good.ok_or(RecoveryError::InvalidLink)?.purpose;
         let hash = self.auth.hash_within_policy(tenant, password).await?;
 
         let mut tx = self.db.begin(tenant.id).await?;
-        let user = self.take(&mut tx, &digest, Purpose::ResetPassword, now).await?;
+        let user = self.take(&mut tx, &digest, purpose, now).await?;
         users::repo::update_password_hash(&mut tx, user.id, &hash).await?;
         // The mail reached them: that is what a verification would show.
         users::repo::mark_verified(&mut tx, user.id, now).await?;
         repo::clear(&mut tx, user.id).await?;
         let sessions = self.auth.sessions_of(&mut tx, user.id, now).await?;
         self.auth.revoke_all(&mut tx, user.id, "password", now).await?;
-        let letter = Letter::PasswordChanged { place: Place::of(device, now) };
+        let (letter, action) = match purpose {
+            Purpose::Invitation => (Letter::Welcome, "ACCEPT_INVITATION"),
+            _ => (Letter::PasswordChanged { place: Place::of(device, now) }, "RESET_PASSWORD"),
+        };
         self.mail.enqueue(&mut tx, &Message::to_user(&user, letter)).await?;
-        let entry = Entry::on_user(user.id, "RESET_PASSWORD").by(user.id).from(device);
+        let entry = Entry::on_user(user.id, action).by(user.id).from(device);
         audit::record_in_tx(&mut tx, &entry, now).await?;
         tx.commit().await?;
         self.auth.forget_sessions(tenant.id, &sessions).await;
@@ -278,9 +294,12 @@ impl Recovery {
 
     /// Whether one more mail to this address may be asked for. Each counts, whether there is such an account or not.
     async fn may_ask_for_mail(&self, tenant: TenantId, email: &str, device: &Device) -> Result<(), RecoveryError> {
-        let charges = model::charges(tenant, email, device.known_ip());
+        Ok(self.spend(&model::charges(tenant, email, device.known_ip())).await?)
+    }
+
+    async fn spend(&self, charges: &[Charge]) -> Result<(), AuthError> {
         let waits = |ms: u64| AuthError::Throttled(u32::try_from(ms.div_ceil(1000)).unwrap_or(u32::MAX));
-        self.limiter.spend(&charges).await.map_err(|ms| waits(ms).into())
+        self.limiter.spend(charges).await.map_err(waits)
     }
 
     /// Makes a token and keeps what is to be kept of it. Gives it with its end.

@@ -38,12 +38,20 @@ struct NewUserBody {
     email: String,
     #[serde(flatten)]
     name: ProfileChange,
-    /// Held to the tenant's password policy. Without one the user sets it by way of a forgotten password.
+    /// Held to the tenant's password policy. Without one its owner is mailed an invitation to choose it.
     #[schema(example = "Correct-Horse-7", max_length = 100, format = Password)]
     password: Option<String>,
+    /// False, without a password: nothing is mailed. For who signs in with a provider of identity, or is invited later.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    invite: bool,
     /// The primary role.
     #[schema(example = "VENDOR", default = "USER")]
     role: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Validate for NewUserBody {
@@ -104,12 +112,17 @@ async fn admin_list_users(
 }
 
 /// Make an account for somebody.
+///
+/// Without a password they are mailed an invitation: a link, good once and for 7 days, to choose one with
+/// `POST /auth/reset-password`. That verifies the address too.
 #[utoipa::path(post, path = "/admin/users", operation_id = "admin_create_user", tag = "users", request_body = NewUserBody,
     security(("bearer" = ["users:create"])), responses(
     (status = 201, description = "The account exists", body = Envelope<UserOut>),
     (status = 400, description = "A field breaks its rule", body = ErrorBody),
     (status = 403, description = "The role does not allow it, or the quota is reached", body = ErrorBody),
-    (status = 409, description = "A user with this address exists", body = ErrorBody),
+    (status = 409, description = "A user with this address exists; or a mail is needed, and the platform sends none: `MAIL_NOT_CONFIGURED`", body = ErrorBody),
+    (status = 429, description = "Too many mails went to this address", body = ErrorBody),
+    (status = 503, description = "Too many are signing in: come again after `Retry-After`", body = ErrorBody),
 ))]
 async fn admin_create_user(
     me: Can<CreateUsers>,
@@ -122,9 +135,11 @@ async fn admin_create_user(
         return Err(ApiError::internal("a checked account without address or name"));
     };
     let role = Users::role(&tenant, body.role.as_deref().unwrap_or(DEFAULT_ROLE))?;
-    let new = NewAccount { email, name, password: body.password.map(Secret::new), role };
+    let invited = body.invite && body.password.is_none();
+    let new = NewAccount { email, name, password: body.password.map(Secret::new), invite: body.invite, role };
     let user = app.users.create(&tenant.0, &me, new, &device).await?;
-    Ok(Reply::created(UserOut::from(&user)).with_message("Created"))
+    let message = if invited { "Created: an invitation is on its way" } else { "Created" };
+    Ok(Reply::created(UserOut::from(&user)).with_message(message))
 }
 
 /// One user.

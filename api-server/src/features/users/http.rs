@@ -289,6 +289,14 @@ impl From<UsersError> for ApiError {
             UsersError::ReachesFurther => {
                 Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", "The role or account reaches further than your own")
             }
+            UsersError::HasPassword => {
+                Self::conflict("The user has a password already; for another one they use POST /auth/forgot-password")
+                    .with_code("HAS_PASSWORD")
+            }
+            UsersError::Deactivated => {
+                Self::conflict("The account is deactivated: activate it with PUT /admin/users/{id} before")
+                    .with_code("USER_DEACTIVATED")
+            }
             UsersError::Oneself => Self::conflict("Nobody deactivates their own account").with_code("ONESELF"),
             UsersError::Database(error) => error.into(),
         }

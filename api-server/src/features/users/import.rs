@@ -59,7 +59,7 @@ struct ImportRow {
     #[serde(flatten)]
     name: ProfileChange,
     /// By argon2 (`$argon2id$…`), bcrypt (`$2b$…`) or scrypt (`$scrypt$ln=…`). Without one the user sets a password by way of a
-    /// forgotten one.
+    /// forgotten one, or of `POST /admin/users/{id}/invite`.
     #[serde(alias = "password_hash")]
     #[schema(example = "$2b$12$…", format = Password)]
     password_hash: Option<String>,

@@ -10,6 +10,7 @@ mod admin;
 mod export;
 mod http;
 mod import;
+mod invitations;
 mod model;
 pub mod repo;
 mod roles;
@@ -28,5 +29,10 @@ pub use self::{
 use crate::app::App;
 
 pub fn router() -> OpenApiRouter<App> {
-    http::router().merge(roles::router()).merge(admin::router()).merge(import::router()).merge(export::router())
+    http::router()
+        .merge(roles::router())
+        .merge(admin::router())
+        .merge(import::router())
+        .merge(invitations::router())
+        .merge(export::router())
 }

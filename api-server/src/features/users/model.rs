@@ -88,6 +88,8 @@ pub struct NewAccount {
     pub email: String,
     pub name: FullName,
     pub password: Option<Secret>,
+    /// Without a password: whether its owner is mailed a link to choose one.
+    pub invite: bool,
     pub role: RoleName,
 }
 
@@ -167,6 +169,10 @@ pub enum UsersError {
     Primary,
     #[error("it reaches further than who asks")]
     ReachesFurther,
+    #[error("the user has a password")]
+    HasPassword,
+    #[error("the account is deactivated")]
+    Deactivated,
     #[error("nobody locks themselves out")]
     Oneself,
     #[error(transparent)]

@@ -17,7 +17,7 @@ use crate::{
         audit::{self, Entry},
         auth::{Auth, AuthError, Device},
         mail::{self, Letter, Mail, Message, Wish},
-        recovery,
+        recovery::{self, Recovery},
     },
     infra::{Clock, Db, TenantTx},
     reply::Pagination,
@@ -30,12 +30,13 @@ pub struct Users {
     pub(super) db: Db,
     pub(super) clock: Clock,
     auth: Auth,
-    mail: Mail,
+    pub(super) mail: Mail,
+    pub(super) recovery: Recovery,
 }
 
 impl Users {
-    pub fn new(db: Db, clock: Clock, auth: Auth, mail: Mail) -> Self {
-        Self { db, clock, auth, mail }
+    pub fn new(db: Db, clock: Clock, auth: Auth, mail: Mail, recovery: Recovery) -> Self {
+        Self { db, clock, auth, mail, recovery }
     }
 
     /// A page of the tenant's users; list and total are of one moment.
@@ -67,7 +68,7 @@ impl Users {
         user.ok_or(UsersError::NoSuchUser)
     }
 
-    /// Makes an account for somebody else. Without a password its owner sets one by the way of a forgotten password.
+    /// Makes an account for somebody else. Without a password its owner is invited to choose one.
     pub async fn create(
         &self,
         tenant: &Arc<TenantSnapshot>,
@@ -76,6 +77,16 @@ impl Users {
         device: &Device,
     ) -> Result<User, AuthError> {
         may_give(tenant, by, &new.role)?;
+        let wish = match &new.password {
+            Some(_) => wants_verified(tenant).then_some(Wish::VerifyEmail),
+            None => new.invite.then_some(Wish::Invitation),
+        };
+        match wish {
+            Some(Wish::Invitation) => self.recovery.may_invite(tenant.id, &new.email).await?,
+            // Nobody could ever sign in to such an account.
+            Some(_) => self.mail.required()?,
+            None => {}
+        }
         let hash = match new.password {
             Some(password) => Some(self.auth.hash_within_policy(tenant, password).await?),
             None => None,
@@ -84,7 +95,11 @@ impl Users {
         let mut tx = self.db.begin(tenant.id).await?;
         has_room(&mut tx, tenant).await?;
         let user = repo::insert_user(&mut tx, &new.email, &new.name, hash.as_deref(), new.role.as_str(), now).await?;
-        let entry = Entry::on_user(user.id, "CREATE").by(by.id).from(device).with(json!({ "role": user.role }));
+        if let Some(wish) = wish {
+            self.mail.enqueue(&mut tx, &Message::to_user(&user, Letter::Wish { wish })).await?;
+        }
+        let details = json!({ "role": user.role, "invited": wish == Some(Wish::Invitation) });
+        let entry = Entry::on_user(user.id, "CREATE").by(by.id).from(device).with(details);
         audit::record_in_tx(&mut tx, &entry, now).await?;
         tx.commit().await?;
         Ok(user)
@@ -119,7 +134,7 @@ impl Users {
                 let letter = Letter::EmailChanged { new: email.to_owned() };
                 self.mail.enqueue(&mut tx, &Message { to: to.to_owned(), ..Message::to_user(&before, letter) }).await?;
             }
-            if tenant.auth.email_verification == EmailVerification::Required {
+            if wants_verified(tenant) {
                 let wish = Letter::Wish { wish: Wish::VerifyEmail };
                 self.mail.enqueue(&mut tx, &Message { user: Some(id), ..Message::to_address(email, wish) }).await?;
             }
@@ -266,6 +281,10 @@ impl Users {
         }
         Ok(())
     }
+}
+
+fn wants_verified(tenant: &TenantSnapshot) -> bool {
+    tenant.auth.email_verification == EmailVerification::Required
 }
 
 /// The account that is to be changed, locked. A weighty change takes somebody who may do all that its owner may.

@@ -83,7 +83,8 @@ pub async fn token(app: &TestApp, to: &str, kind: &str) -> String {
     let found =
         letters(app).await.into_iter().rev().find(|(recipient, letter)| recipient == to && letter.kind() == kind);
     match found.unwrap_or_else(|| panic!("no {kind} to {to}")).1 {
-        Letter::ResetPassword { token }
+        Letter::Invitation { token }
+        | Letter::ResetPassword { token }
         | Letter::VerifyEmail { token, .. }
         | Letter::LeaveAddress { token, .. }
         | Letter::TakeAddress { token }

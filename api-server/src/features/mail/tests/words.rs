@@ -19,6 +19,7 @@ fn all() -> Vec<Letter> {
     };
     vec![
         Letter::Welcome,
+        Letter::Invitation { token: token() },
         Letter::ResetPassword { token: token() },
         Letter::VerifyEmail { token: token(), code: Secret::new("042137") },
         Letter::LeaveAddress { token: token(), new: "new@acme.test".into() },

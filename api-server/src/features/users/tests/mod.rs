@@ -1,3 +1,5 @@
+mod invitations;
+
 use http::StatusCode;
 use serde_json::json;
 
@@ -382,7 +384,7 @@ const TABLES_OF_USERS: [(&str, &str); 14] = [
     ("auth.challenges", "kept back: hashes of tokens that live for minutes"),
     ("auth.identities", "shown"),
     ("auth.identity_flows", "kept back: sign-ins that last minutes"),
-    ("auth.mailed_tokens", "kept back: hashes of tokens that live for hours"),
+    ("auth.mailed_tokens", "kept back: hashes of tokens that live for days"),
     ("auth.passkeys", "shown as a second factor; the rest is public keys"),
     ("auth.recovery_codes", "shown as a second factor; the rest is hashes"),
     ("auth.sessions", "shown"),
