@@ -16,6 +16,8 @@ const SUSPICION_MS: u64 = 60_000;
 pub struct Gate {
     began: Instant,
     away: AtomicBool,
+    /// When somebody last got through, in milliseconds since `began`; 0 is never.
+    answered: AtomicU64,
     /// In milliseconds since `began`; 0 is never.
     suspicious_until: AtomicU64,
     trial: Mutex<()>,
@@ -26,6 +28,7 @@ impl Default for Gate {
         Self {
             began: Instant::now(),
             away: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
             suspicious_until: AtomicU64::new(0),
             trial: Mutex::new(()),
         }
@@ -35,19 +38,26 @@ impl Default for Gate {
 impl Gate {
     /// Asks for a connection, unless somebody is trying already and the last one was told that there is none.
     pub async fn pass<T>(&self, ask: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-        let trial = if self.away.load(Relaxed) {
+        let _sole = if self.away.load(Relaxed) {
             Some(self.trial.try_lock().map_err(|_| sqlx::Error::PoolTimedOut)?)
         } else {
             None
         };
+        let asked = self.now_ms();
         let answer = ask.await;
         match &answer {
-            Ok(_) if trial.is_some() => self.away.store(false, Relaxed),
-            Err(error) if is_away(error) => {
-                self.away.store(true, Relaxed);
-                self.trouble();
+            Ok(_) => {
+                self.answered.store(self.now_ms(), Relaxed);
+                self.away.store(false, Relaxed);
             }
-            _ => {}
+            Err(error) if is_away(error) => {
+                self.trouble();
+                // Whoever waited in vain while others got through met a queue, not an absence: refusing everybody else for
+                // it would turn a slow database into a lost one.
+                let slow = matches!(error, sqlx::Error::PoolTimedOut) && self.answered.load(Relaxed) > asked;
+                self.away.store(!slow, Relaxed);
+            }
+            Err(_) => {}
         }
         answer
     }
@@ -113,6 +123,29 @@ mod tests {
         // Now everybody asks again, also at once.
         let (one, two) = tokio::join!(gate.pass(async { Ok(()) }), gate.pass(async { Ok(()) }));
         assert!(one.is_ok() && two.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_waits_in_vain_while_others_get_through_closes_the_gate_for_nobody() {
+        let gate = Gate::default();
+        let (gives_up, time) = oneshot::channel();
+        let unlucky = gate.pass(async {
+            let _ = time.await;
+            Err::<(), _>(sqlx::Error::PoolTimedOut)
+        });
+        let lucky = async {
+            // The gate counts in milliseconds.
+            let asked = gate.now_ms();
+            while gate.answered.load(Relaxed) <= asked {
+                gate.pass(async { Ok(()) }).await.unwrap();
+            }
+            gives_up.send(()).unwrap();
+        };
+        assert!(tokio::join!(unlucky, lucky).0.is_err());
+        assert!(!gate.away.load(Relaxed) && gate.is_suspicious());
+        // The same without anybody who got through in the meantime.
+        let _ = gate.pass(async { Err::<(), _>(sqlx::Error::PoolTimedOut) }).await;
+        assert!(gate.away.load(Relaxed));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Whether a session still counts, asked on every request.
 //!
-//! PostgreSQL knows; Redis remembers for a minute, for all replicas; this process remembers for [`FRESH`]. Whoever ends a
+//! PostgreSQL knows; Redis remembers for a minute, for all replicas; this process remembers for [`FRESH`], and requests that
+//! come meanwhile share one look: a page that opens with thirty of them costs one connection, not thirty. Whoever ends a
 //! session writes the end into the database and then over the memory in Redis, so every replica refuses it within
 //! `FRESH`, the ending one at once. A memory that is lost is looked up again: a flushed Redis revives nobody.
 
@@ -10,11 +11,12 @@ use contract::TenantId;
 use jiff::{SignedDuration, Timestamp};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 
 use super::repo;
 use crate::{
     extract::{SessionId, User},
-    infra::{Clock, Db, Redis},
+    infra::{Clock, Db, Redis, gate::is_away},
     metrics::Metrics,
 };
 
@@ -32,9 +34,27 @@ pub enum State {
     Ended,
 }
 
+/// One look at a session, for all who ask within [`FRESH`] of its beginning: the answer is never older than that.
+struct Look {
+    began: Timestamp,
+    answer: OnceCell<Result<State, Arc<sqlx::Error>>>,
+}
+
+impl Look {
+    fn begun(now: Timestamp) -> Arc<Self> {
+        Arc::new(Self { began: now, answer: OnceCell::new() })
+    }
+
+    /// A failure is told to those who wait for it, and to nobody who comes later.
+    fn is_over(&self, now: Timestamp) -> bool {
+        // By its distance, so that a clock that is set back makes nothing last.
+        now.duration_since(self.began).abs() >= FRESH || matches!(self.answer.get(), Some(Err(_)))
+    }
+}
+
 #[derive(Clone)]
 pub struct Sessions {
-    here: Cache<(TenantId, SessionId), (Timestamp, State)>,
+    here: Cache<(TenantId, SessionId), Arc<Look>>,
     db: Db,
     redis: Redis,
     clock: Clock,
@@ -48,17 +68,21 @@ impl Sessions {
 
     pub async fn state(&self, tenant: TenantId, session: SessionId) -> Result<State, sqlx::Error> {
         let now = self.clock.now();
-        if let Some((asked, state)) = self.here.get(&(tenant, session))
-            && now.duration_since(asked) < FRESH
-        {
-            return Ok(state);
-        }
-        let state = match self.recall(tenant, session).await {
-            Some(state) => state,
-            None => self.look_up(tenant, session, now).await?,
+        let key = (tenant, session);
+        let look = match self.here.get(&key).filter(|look| !look.is_over(now)) {
+            Some(look) => look,
+            None => self.here.entry(key).or_insert_with_if(|| Look::begun(now), |look| look.is_over(now)).into_value(),
         };
-        self.here.insert((tenant, session), (now, state.clone()));
-        Ok(state)
+        // Where the request that looks is given up, one of those who wait looks in its place.
+        let answer = look.answer.get_or_init(|| async { self.ask(tenant, session, now).await.map_err(Arc::new) }).await;
+        answer.clone().map_err(|error| as_told(&error))
+    }
+
+    async fn ask(&self, tenant: TenantId, session: SessionId, now: Timestamp) -> Result<State, sqlx::Error> {
+        match self.recall(tenant, session).await {
+            Some(state) => Ok(state),
+            None => self.look_up(tenant, session, now).await,
+        }
     }
 
     /// Makes ends known everywhere. Call it after the commit: before, a look-up could bring the session back.
@@ -76,7 +100,6 @@ impl Sessions {
         let Ok(text) = serde_json::to_string(state) else { return };
         let mut pipe = redis::pipe();
         for session in sessions {
-            self.here.invalidate(&(tenant, *session));
             pipe.set_ex(self.key(tenant, *session), &text, REMEMBERED_SECONDS).ignore();
         }
         if !sessions.is_empty()
@@ -84,6 +107,11 @@ impl Sessions {
         {
             self.metrics.redis_failures.inc();
             tracing::warn!(%error, "other replicas may serve sessions as they were for {REMEMBERED_SECONDS} s more");
+        }
+        // Last, or somebody could meanwhile have read in Redis how it was. A look under way, which may have begun before,
+        // keeps its answer to those who wait for it already.
+        for session in sessions {
+            self.here.invalidate(&(tenant, *session));
         }
     }
 
@@ -118,5 +146,74 @@ impl Sessions {
 
     fn key(&self, tenant: TenantId, session: SessionId) -> String {
         self.redis.key(format_args!("t:{tenant}:session:{session}"))
+    }
+}
+
+/// The same failure for one more, who gets the same status.
+fn as_told(error: &sqlx::Error) -> sqlx::Error {
+    if is_away(error) { sqlx::Error::PoolTimedOut } else { sqlx::Error::Protocol(error.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use http::StatusCode;
+    use serde_json::{Value, json};
+
+    use crate::testing::{TestApp, seconds};
+
+    const ME: &str = "/api/v1/auth/me";
+
+    fn token(login: &Value) -> &str {
+        login["accessToken"].as_str().unwrap()
+    }
+
+    async fn run(app: &TestApp, statement: &'static str) {
+        let mut tx = app.app.db.begin(app.tenant("acme").id).await.unwrap();
+        sqlx::query(statement).execute(tx.conn()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn thirty_two_requests_of_one_session_look_it_up_once() {
+        let app = TestApp::new().await;
+        let ada = app.register("ada@acme.test").await;
+        // Without Redis each look goes to the database, and a new replica has no connection yet.
+        let replica = app.without_redis();
+        replica.serve(&replica.tenant("acme"));
+        for _ in 0..3 {
+            let answers = join_all((0..32).map(|_| replica.get(ME).bearer(token(&ada)).send())).await;
+            assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));
+            replica.clock.advance(seconds(1));
+        }
+        assert_eq!(replica.app.db.connections(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_fails_is_told_to_those_who_wait_and_not_remembered() {
+        let app = TestApp::new().await;
+        let ada = app.register("ada@acme.test").await;
+        let replica = app.without_redis();
+        replica.serve(&replica.tenant("acme"));
+        run(&app, "ALTER TABLE auth.sessions RENAME TO elsewhere").await;
+        let answers = join_all((0..8).map(|_| replica.get(ME).bearer(token(&ada)).send())).await;
+        assert!(answers.iter().all(|answer| answer.status == StatusCode::INTERNAL_SERVER_ERROR));
+        run(&app, "ALTER TABLE auth.elsewhere RENAME TO sessions").await;
+        let answer = replica.get(ME).bearer(token(&ada)).send().await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_does_not_make_a_session_last() {
+        let app = TestApp::new().await;
+        let ada = app.register("ada@acme.test").await;
+        let replica = app.replica();
+        replica.serve(&replica.tenant("acme"));
+        assert_eq!(replica.get(ME).bearer(token(&ada)).send().await.status, StatusCode::OK);
+        app.clock.advance(-seconds(20));
+        let out = app.post("/api/v1/auth/logout", &json!({})).bearer(token(&ada)).send().await;
+        assert!(out.status.is_success(), "{}", out.text);
+        let answer = replica.get(ME).bearer(token(&ada)).send().await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text);
     }
 }
