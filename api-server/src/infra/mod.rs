@@ -8,9 +8,11 @@ mod own_databases;
 pub mod redis;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 pub use clock::Clock;
 pub use db::{Db, TenantTx};
 pub use outbound::Outbound;
 pub use own_databases::OwnDatabases;
 pub use redis::Redis;
+pub use token::Token;

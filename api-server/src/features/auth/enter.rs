@@ -19,11 +19,11 @@ use crate::{
     extract::{CurrentUser, User, UserId},
     features::{
         audit::{self, Entry},
-        factors::{self, Held, Token},
+        factors::{self, Held},
         mail::{Letter, Message, Place},
         users,
     },
-    infra::TenantTx,
+    infra::{TenantTx, Token},
     tenancy::TenantSnapshot,
 };
 

@@ -12,7 +12,7 @@ use webauthn_rs::prelude::{
 };
 
 use super::{
-    challenges::{self, Challenge, NewChallenge, Purpose, Token},
+    challenges::{self, Challenge, NewChallenge, Purpose},
     model::{FactorsError, Held, StoredPasskey},
     passkeys as repo,
     repo::{delete_challenge, held, lock_challenge},
@@ -26,7 +26,7 @@ use crate::{
         auth::{Device, Entered, Method, Proof},
         users,
     },
-    infra::TenantTx,
+    infra::{TenantTx, Token},
     tenancy::TenantSnapshot,
 };
 

@@ -1,12 +1,14 @@
 //! What was begun and is to be finished soon, once: the client holds a token, PostgreSQL its hash and the rest.
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::repo;
-use crate::{extract::UserId, features::auth::Proof, infra::TenantTx};
+use crate::{
+    extract::UserId,
+    features::auth::Proof,
+    infra::{TenantTx, Token},
+};
 
 /// How long there is to finish.
 pub const LIFETIME: SignedDuration = SignedDuration::from_mins(5);
@@ -34,30 +36,6 @@ impl Purpose {
             Self::PasskeyLogin => "passkey-login",
             Self::PasskeyProof => "passkey-proof",
         }
-    }
-}
-
-/// The client's side: 32 random bytes.
-#[derive(Clone)]
-pub struct Token(String);
-
-impl Token {
-    pub fn random() -> Self {
-        Self(BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
-    }
-
-    pub fn given(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
-    /// What is kept.
-    pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(&self.0).into()
-    }
-
-    /// The token itself, for the one answer that carries it.
-    pub fn expose(&self) -> &str {
-        &self.0
     }
 }
 

@@ -20,7 +20,7 @@ mod tests;
 mod totp;
 
 pub use self::{
-    challenges::{LIFETIME, Token, begin_login},
+    challenges::{LIFETIME, begin_login},
     http::{router, well_known},
     model::{FactorsError, Held},
     repo::{forget, held},

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{
-    challenges::{self, Purpose, Token},
+    challenges::{self, Purpose},
     model::{FactorsError, Held, RECOVERY_CODES, RecoveryCode, Shown},
     repo, totp,
 };
@@ -18,7 +18,7 @@ use crate::{
         auth::{Auth, AuthError, Device, Entered, Method, Standing},
         users,
     },
-    infra::{Clock, Db, TenantTx},
+    infra::{Clock, Db, TenantTx, Token},
     tenancy::TenantSnapshot,
 };
 

@@ -23,7 +23,7 @@ use crate::{
         mail::{Letter, Mail, Message, Place, Wish},
         users,
     },
-    infra::{Clock, Db, TenantTx},
+    infra::{Clock, Db, TenantTx, Token},
     limits::{RateLimiter, counters::Charge},
     tenancy::TenantSnapshot,
 };
@@ -121,7 +121,7 @@ impl Recovery {
         password: Secret,
         device: &Device,
     ) -> Result<usize, RecoveryError> {
-        let (digest, now) = (model::digest(token.expose()), self.clock.now());
+        let (digest, now) = (Token::given(token.expose()).digest(), self.clock.now());
         // Looked at before, so that nobody has passwords hashed without a token, and a password that the policy refuses
         // leaves the token good.
         let mut tx = self.db.begin(tenant.id).await?;
@@ -163,7 +163,8 @@ impl Recovery {
         let (mut tx, user) = match proof {
             Proof::Token(token) => {
                 let mut tx = self.db.begin(tenant.id).await?;
-                let user = self.take(&mut tx, &model::digest(token.expose()), Purpose::VerifyEmail, now).await?;
+                let user =
+                    self.take(&mut tx, &Token::given(token.expose()).digest(), Purpose::VerifyEmail, now).await?;
                 (tx, user)
             }
             Proof::Code { email, code } => self.try_code(tenant.id, &email, &code, device, now).await?,
@@ -244,7 +245,7 @@ impl Recovery {
         token: &Secret,
         device: &Device,
     ) -> Result<AddressChange, RecoveryError> {
-        let (digest, now) = (model::digest(token.expose()), self.clock.now());
+        let (digest, now) = (Token::given(token.expose()).digest(), self.clock.now());
         let mut tx = self.db.begin(tenant.id).await?;
         let owner = repo::find(&mut tx, &digest).await?.ok_or(RecoveryError::InvalidLink)?.user;
         // Two who say yes at once come one after the other; what was read before the lock is read again.
@@ -285,7 +286,7 @@ impl Recovery {
     ) -> Result<(), RecoveryError> {
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
-        let user = self.take(&mut tx, &model::digest(token.expose()), Purpose::Unlock, now).await?;
+        let user = self.take(&mut tx, &Token::given(token.expose()).digest(), Purpose::Unlock, now).await?;
         audit::record_in_tx(&mut tx, &Entry::on_user(user.id, "UNLOCK").by(user.id).from(device), now).await?;
         tx.commit().await?;
         self.auth.unlock(tenant.id, &user.email).await;
@@ -311,15 +312,15 @@ impl Recovery {
         email: &str,
         code: Option<&Secret>,
     ) -> Result<(Secret, Timestamp), sqlx::Error> {
-        let (token, id, now) = (model::random_token(), Uuid::now_v7(), self.clock.now());
+        let (token, id, now) = (Token::random(), Uuid::now_v7(), self.clock.now());
         let expires_at = now.saturating_add(purpose.lifetime()).unwrap_or(Timestamp::MAX);
         let code = code.map(|code| self.key.seal(tx.tenant(), &code_field(id), code)).transpose();
         let code = code.map_err(|error| sqlx::Error::Encode(error.into()))?;
         let code = code.as_ref().map(Sealed::as_str);
-        let digest = model::digest(token.expose());
+        let digest = token.digest();
         let new = NewToken { id, user: user.id, purpose, digest: &digest, code, email, expires_at };
         repo::put(tx, &new, now).await?;
-        Ok((token, expires_at))
+        Ok((token.into(), expires_at))
     }
 
     /// Uses a token up and gives its user, who still has the address that it was mailed to.

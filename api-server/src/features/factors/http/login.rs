@@ -9,10 +9,8 @@ use super::{CeremonyOut, FactorBody, PasskeyAnswer, SiteOf};
 use crate::{
     app::App,
     extract::{Json, Tenant},
-    features::{
-        auth::{Device, Keep, SessionOut},
-        factors::Token,
-    },
+    features::auth::{Device, Keep, SessionOut},
+    infra::Token,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     ceremonies::{Answered, Ceremony},
-    challenges::{LIFETIME, Token},
+    challenges::LIFETIME,
     model::{FactorsError, Shown},
     service::Activated,
     site::Site,
@@ -25,6 +25,7 @@ use crate::{
     error::{ApiError, Detail},
     extract::Tenant,
     features::auth::SessionOut,
+    infra::Token,
     middleware,
 };
 

@@ -15,8 +15,9 @@ use crate::{
     extract::{Json, Me, Path, Tenant, Valid, Validate, Violations},
     features::{
         auth::{Device, MayEnrol, StepUp},
-        factors::{Token, model::StoredPasskey, site},
+        factors::{model::StoredPasskey, site},
     },
+    infra::Token,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 
