@@ -42,9 +42,18 @@ impl Standing {
         watched: &Shelf<S>,
         wished: Prepared<K>,
     ) -> Result<(), ReconcileError> {
+        let known = watched.get(&wished.0.namespace().unwrap_or_default(), &wished.0.name_any());
+        self.apply_over(client, known.as_ref().and_then(|object| object.version()), wished).await
+    }
+
+    /// The same for what is not watched: `known` is the object's version as it was just read, `None` where there is none.
+    pub async fn apply_over<K: Namespaced>(
+        &self,
+        client: &Client,
+        known: Option<&str>,
+        wished: Prepared<K>,
+    ) -> Result<(), ReconcileError> {
         let (namespace, name) = (wished.0.namespace().unwrap_or_default(), wished.0.name_any());
-        let known = watched.get(&namespace, &name);
-        let known = known.as_ref().and_then(|object| object.version());
         let key = (K::kind(&()), namespace, name);
         // One that cannot be written as JSON is for the client to refuse.
         let digest = serde_json::to_vec(&wished).ok().map(|json| Sha256::digest(json).into());

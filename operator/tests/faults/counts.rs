@@ -12,6 +12,13 @@ use crate::{
 /// Enough that a look at each of them would be seen.
 const MANY: usize = 40;
 
+/// What the platform connects with, as it was but for a label.
+const TOUCHED: &str = "
+kind: Secret
+metadata: {name: db, labels: {touched: once}}
+stringData: {uri: 'postgres://tenantry@db/tenantry'}
+";
+
 fn tenant(number: usize, display_name: &str) -> String {
     format!(
         "kind: Tenant\nmetadata: {{name: tenant-{number}}}\nspec: {{displayName: {display_name}, hostnames: [t{number}.example]}}"
@@ -93,9 +100,22 @@ fn a_platform_that_is_looked_at_again_applies_only_what_differs() {
         run.rests().await;
         let requests = run.wire.requests();
         assert!(requests.contains(&"PATCH platforms/main/status".to_owned()), "{requests:?}");
-        for kind in ["serviceaccounts", "roles", "rolebindings", "poddisruptionbudgets", "services", "deployments"] {
-            let written = requests.iter().filter(|request| request.starts_with(&format!("PATCH {kind}/")));
+        for kind in ["serviceaccounts", "roles", "rolebindings", "poddisruptionbudgets", "services", "deployments", "configmaps"] {
+            let written = requests.iter().filter(|request| request.starts_with(&format!("PATCH {kind}/main")));
             assert_eq!(written.count(), 0, "{kind}: {requests:?}");
         }
+    });
+}
+
+#[test]
+fn a_platform_that_is_looked_at_again_and_stands_costs_no_write() {
+    World::new().with_operator(async |run| {
+        serve(run, 1).await;
+        run.apply(TOUCHED).await;
+        run.rests().await;
+        let requests = run.wire.requests();
+        assert!(requests.contains(&"GET secrets/db".to_owned()), "it was not looked at: {requests:?}");
+        let writes: Vec<_> = requests.iter().filter(|request| !request.starts_with("GET ")).collect();
+        assert_eq!(writes, [""; 0]);
     });
 }

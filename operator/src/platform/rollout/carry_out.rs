@@ -50,7 +50,10 @@ pub async fn carry_out(
                     kube_ext::delete::<Job>(&ctx.client, job.as_ref()).await?;
                 }
             }
-            Step::Run { color, release, replicas } => run(ctx, found, workload, (*color, release, *replicas)).await?,
+            Step::Run { color, release, replicas } => {
+                let kept = decided.kept.get(release).map(String::as_str);
+                run(ctx, found, workload, (*color, release, *replicas), kept).await?;
+            }
             Step::Select { active, preview } => {
                 let Ctx { client, standing, stores, .. } = ctx;
                 tokio::try_join!(
@@ -69,11 +72,13 @@ pub async fn carry_out(
     tidy(ctx, found, workload, decided).await
 }
 
+/// Sees to it that so many pods of a release run in a colour; `version` is that of the ConfigMap that keeps it.
 async fn run(
     ctx: &Ctx,
     found: &Dereferenced,
     workload: Option<&Workload>,
     (color, release, replicas): (Color, &str, u32),
+    version: Option<&str>,
 ) -> Result<(), ReconcileError> {
     let there = found.observed.of(color);
     let same_release = there.and_then(super::observed::release) == Some(release);
@@ -84,11 +89,8 @@ async fn run(
     let declared = workload.map(|workload| &workload.release).filter(|declared| declared.hash == release);
     let kept = match declared {
         Some(declared) => {
-            kube_ext::apply(
-                &ctx.client,
-                build::release_config(found, declared).map_err(|error| unserializable(&error))?,
-            )
-            .await?;
+            let config = build::release_config(found, declared).map_err(|error| unserializable(&error))?;
+            ctx.standing.apply_over(&ctx.client, version, config).await?;
             Some(declared.clone())
         }
         None => read(ctx, found, release).await?,
@@ -151,7 +153,7 @@ async fn tidy(
     ctx: &Ctx,
     found: &Dereferenced,
     workload: Option<&Workload>,
-    Decided { input, decision }: &Decided,
+    Decided { input, decision, kept }: &Decided,
 ) -> Result<(), ReconcileError> {
     let Some(workload) = workload.filter(|_| !input.paused) else { return Ok(()) };
     let current = workload.migration.0.name_any();
@@ -179,7 +181,7 @@ async fn tidy(
         .chain(rollout.history.iter().take(earlier.saturating_add(1)))
         .collect();
     let maps = Api::<ConfigMap>::namespaced(ctx.client.clone(), &found.namespace);
-    for release in input.kept.iter().filter(|release| !needed.contains(release)) {
+    for release in kept.keys().filter(|release| !needed.contains(release)) {
         let name = names::release(&found.name, release);
         let read = maps.get_metadata_opt(&name).await.doing(|| format!("read ConfigMap {}/{name}", found.namespace))?;
         if let Some(map) = read {

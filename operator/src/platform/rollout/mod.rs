@@ -13,12 +13,17 @@ pub mod observed;
 pub mod prometheus;
 pub mod release;
 
+use std::collections::BTreeMap;
+
 use contract::names::{ANNOTATION_ROLLOUT, LABEL_PLATFORM, LABEL_RELEASE};
 use crds::{PlatformStatus, platform::Color};
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PartialObjectMeta},
+};
 
 use self::{
     analysis::Measured,
@@ -38,7 +43,11 @@ use crate::{
 pub struct Decided {
     pub input: Input,
     pub decision: Decision,
+    pub kept: Kept,
 }
+
+/// The releases whose settings and template are kept, and the version of the ConfigMap that keeps each.
+pub type Kept = BTreeMap<String, String>;
 
 /// Observes, measures what is due, and decides. Changes nothing.
 pub async fn look(
@@ -53,6 +62,7 @@ pub async fn look(
         None => Migration::NotStarted,
         Some(workload) => migration::state(ctx, found, &workload.migration.0.name_any()).await?,
     };
+    let kept = kept(ctx, namespace, platform).await?;
     let mut input = Input {
         // Times are recorded in whole seconds.
         now: Timestamp::from_second(ctx.now().as_second()).unwrap_or_default(),
@@ -65,7 +75,7 @@ pub async fn look(
         uncolored: found.observed.uncolored.is_some(),
         blue: None,
         green: None,
-        kept: kept(ctx, namespace, platform).await?,
+        kept: kept.keys().cloned().collect(),
         command: found.platform.annotations().get(ANNOTATION_ROLLOUT).cloned(),
         measured: Vec::new(),
         record: Record {
@@ -99,7 +109,7 @@ pub async fn look(
         decision = decide(&input);
         decision.told = told;
     }
-    Ok(Decided { input, decision })
+    Ok(Decided { input, decision, kept })
 }
 
 async fn measure(ctx: &Ctx, found: &Dereferenced, decision: &Decision) -> Vec<Measured> {
@@ -115,10 +125,12 @@ async fn measure(ctx: &Ctx, found: &Dereferenced, decision: &Decision) -> Vec<Me
     join_all(asked).await
 }
 
-/// The releases whose settings and template are kept.
-async fn kept(ctx: &Ctx, namespace: &str, platform: &str) -> Result<Vec<String>, ReconcileError> {
+async fn kept(ctx: &Ctx, namespace: &str, platform: &str) -> Result<Kept, ReconcileError> {
     let params = ListParams::default().labels(&format!("{LABEL_RELEASE},{LABEL_PLATFORM}={platform}"));
     let maps = Api::<ConfigMap>::namespaced(ctx.client.clone(), namespace);
     let list = maps.list_metadata(&params).await.doing(|| format!("list the releases in {namespace}"))?;
-    Ok(list.items.iter().filter_map(|map| map.labels().get(LABEL_RELEASE).cloned()).collect())
+    let release = |map: &PartialObjectMeta<ConfigMap>| {
+        Some((map.labels().get(LABEL_RELEASE)?.clone(), map.resource_version().unwrap_or_default()))
+    };
+    Ok(list.items.iter().filter_map(release).collect())
 }
