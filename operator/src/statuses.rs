@@ -30,9 +30,9 @@ use crate::{
     metrics::Metrics,
 };
 
-/// How long a new generation may take to be worked through before its `Ready` says that it is: nearly all take less,
-/// and are written once. Until then `observedGeneration` says that the verdicts are about the one before.
-pub const OPENING: Duration = Duration::from_millis(250);
+/// How long a new generation may take to be worked through before its `Ready` says that it is: nearly all take less, on a
+/// busy machine too, and are written once. Until then `observedGeneration` says that the verdicts are about the one before.
+pub const OPENING: Duration = Duration::from_secs(1);
 
 /// A kind whose status is one author's verdict in conditions.
 pub trait Judged:

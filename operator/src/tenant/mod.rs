@@ -42,12 +42,18 @@ use crate::{
     kube_ext::{Conditions, Transition},
     queue::{Action, Visit},
     replicas::Loaded,
-    statuses::Judged,
+    statuses::{Judged, OPENING},
 };
 
 /// How long the replicas may take to load a document before the status says that some have not. Short: whatever changes
 /// meanwhile waits for this visit to end. What they say later is told by them.
-const ANSWER: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_millis(750);
+
+/// When one replica says late that it has a document, the others are about to: one status is to count them all.
+const OTHERS: Duration = Duration::from_millis(100);
+
+// Who counts the replicas need not say first that it is about to.
+const _: () = assert!(ANSWER.as_millis() < OPENING.as_millis());
 
 /// Looks at as much as there is to look at.
 pub async fn visit(tenant: Arc<Tenant>, visit: Visit, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
@@ -101,10 +107,11 @@ async fn answers(tenant: Arc<Tenant>, known: &Outcome, ctx: Arc<Ctx>) -> Result<
         // The whole visit that is to come asks them anyway.
         return Ok(Action::await_change());
     };
-    let loaded = now_loaded(&ctx, &tenant, serving);
-    if loaded == serving.loaded {
+    if now_loaded(&ctx, &tenant, serving) == serving.loaded {
         return Ok(Action::await_change());
     }
+    let platform = (tenant.namespace().unwrap_or_default(), serving.platform.clone());
+    let loaded = ctx.replicas.settled(&platform, &tenant.name_any(), &serving.revision, OTHERS).await;
     // What waits for all of them to have it (a new signing key) goes on now.
     let arrived = loaded.everywhere() && !serving.loaded.everywhere();
     let serving = Serving { loaded, ..serving.clone() };

@@ -68,6 +68,40 @@ fn a_change_of_one_tenant_costs_the_same_among_many_and_its_status_is_written_on
     assert_eq!(change(MANY), alone);
 }
 
+/// The statuses that one change writes when the replicas take so long to load it.
+fn statuses_written(lag: Duration) -> usize {
+    World::new().with_operator(async |run| {
+        serve(run, 1).await;
+        run.replica.lags(lag);
+        run.apply(&tenant(0, "After")).await;
+        run.rests().await;
+        run.wire.requests().iter().filter(|request| *request == "PATCH tenants/tenant-0/status").count()
+    })
+}
+
+#[test]
+fn a_change_that_is_slow_to_be_loaded_is_written_once_and_one_that_hangs_is_said_to() {
+    assert_eq!(statuses_written(Duration::from_millis(300)), 1);
+    assert_eq!(statuses_written(Duration::from_millis(700)), 1);
+    assert_eq!(statuses_written(Duration::from_secs(3)), 2, "that it is not there yet, and that it is");
+}
+
+#[test]
+fn fifty_changes_a_second_write_each_status_once() {
+    World::new().with_operator(async |run| {
+        serve(run, MANY).await;
+        // Loads them one after the other, and falls behind.
+        run.replica.lags(Duration::from_millis(30));
+        for number in 0..MANY {
+            run.apply(&tenant(number, "After")).await;
+            sleep(Duration::from_millis(20)).await;
+        }
+        run.rests().await;
+        let written = of_tenants(run.wire.requests()).into_iter().filter(|request| request.starts_with("PATCH tenants/"));
+        assert_eq!(written.count(), MANY);
+    });
+}
+
 #[test]
 fn at_rest_nothing_is_asked_and_nothing_written() {
     World::new().with_operator(async |run| {

@@ -21,18 +21,24 @@ use kube::{
 use operator::replicas::{Report, Source};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{sync::watch, task::JoinSet, time::{sleep, timeout}};
 
 /// What each pod serves: tenants with their revisions, and how often that changed.
 #[derive(Clone)]
 pub struct Replica {
     serves: Arc<Mutex<BTreeMap<String, String>>>,
     changes: watch::Sender<u64>,
+    /// How long a document takes to be loaded once it is told.
+    lag: Arc<Mutex<Duration>>,
 }
 
 impl Replica {
     pub fn new() -> Self {
-        Self { serves: Arc::default(), changes: watch::Sender::new(0) }
+        Self { serves: Arc::default(), changes: watch::Sender::new(0), lag: Arc::default() }
+    }
+
+    pub fn lags(&self, lag: Duration) {
+        *self.lag.lock() = lag;
     }
 }
 
@@ -141,6 +147,10 @@ async fn serve(documents: Api<ConfigMap>, replica: Replica) {
         Some((tenant, document.annotations().get(contract::names::ANNOTATION_REVISION)?.clone()))
     };
     while let Some(event) = events.next().await {
+        let lag = *replica.lag.lock();
+        if !lag.is_zero() {
+            sleep(lag).await;
+        }
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(document)) => listed.extend(known(&document)),

@@ -98,7 +98,7 @@ pub struct Run<'a> {
     router: Router,
     namespace: String,
     pub wire: Arc<Wire>,
-    replica: Replica,
+    pub replica: Replica,
     operator: Operator,
     expected: Option<&'a [Vec<String>]>,
     _node: JoinSet<()>,
