@@ -30,7 +30,7 @@ pub struct Ctx {
     pub clock: Arc<dyn Clock>,
     pub settings: Settings,
     /// What is in the cluster, as far as the watches have told: read here first, ask the API server second.
-    pub stores: Stores,
+    pub stores: Arc<Stores>,
     /// What was applied and still stands.
     pub standing: Standing,
     /// Which kinds of other projects are there.

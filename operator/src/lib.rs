@@ -98,12 +98,12 @@ pub async fn run_with(parts: Parts, shutdown: CancellationToken) -> anyhow::Resu
 
     let (events, publisher) =
         Events::new(client.clone(), contract::names::MANAGED_BY, &settings.pod_name, metrics.clone());
+    let stores = Arc::new(Stores::default());
     let ctx = Arc::new(Ctx {
         events,
         client,
         clock,
         settings,
-        stores: Stores::default(),
         standing: Standing::default(),
         installed: Installed::new(peers::all()),
         replicas,
@@ -111,11 +111,12 @@ pub async fn run_with(parts: Parts, shutdown: CancellationToken) -> anyhow::Resu
         prometheus: Prometheus::new()?,
         outcomes: Outcomes::default(),
         malformed: Malformed::default(),
-        platform_statuses: Statuses::new(metrics.clone()),
-        tenant_statuses: Statuses::new(metrics.clone()),
-        binding_statuses: Statuses::new(metrics.clone()),
-        provider_statuses: Statuses::new(metrics.clone()),
-        policy_statuses: Statuses::new(metrics.clone()),
+        platform_statuses: Statuses::new(&metrics, &stores, |stores| &stores.platforms),
+        tenant_statuses: Statuses::new(&metrics, &stores, |stores| &stores.tenants),
+        binding_statuses: Statuses::new(&metrics, &stores, |stores| &stores.role_bindings),
+        provider_statuses: Statuses::new(&metrics, &stores, |stores| &stores.payment_providers),
+        policy_statuses: Statuses::new(&metrics, &stores, |stores| &stores.rate_limit_policies),
+        stores,
         metrics,
     });
     let readiness = Readiness::default();

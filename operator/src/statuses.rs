@@ -1,8 +1,9 @@
-//! The status of an object as it stands, also in the moment before the watch tells of what we wrote ourselves: a second
-//! visit in that moment would begin from the status before its own last word, and write it once more.
+//! The status of an object as it stands, also in the moment before the watch tells of what we wrote ourselves, and for a
+//! visit that began in that moment: from the status before its own last word it would write that word once more.
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,6 +29,7 @@ use crate::{
     error::{Doing, ReconcileError},
     kube_ext::{Conditions, Namespaced, State, find},
     metrics::Metrics,
+    stores::{Kept, Shelf, Stores},
 };
 
 /// How long a new generation may take to be worked through before its `Ready` says that it is: nearly all take less, on a
@@ -80,9 +82,11 @@ judged! {
 }
 
 /// The statuses of one kind.
-pub struct Statuses<K: HasStatus> {
+pub struct Statuses<K: Judged> {
     known: Mutex<Known<K::Status>>,
     metrics: Metrics,
+    stores: Arc<Stores>,
+    shelf: fn(&Stores) -> &Shelf<K>,
 }
 
 struct Known<S> {
@@ -94,27 +98,30 @@ struct Known<S> {
     waiting: HashMap<String, (Option<i64>, Instant)>,
 }
 
+#[derive(Clone)]
 struct Written<S> {
     version: u64,
     status: S,
 }
 
 impl<K: Judged> Statuses<K> {
-    pub fn new(metrics: Metrics) -> Self {
+    /// The statuses of the objects on this shelf.
+    pub fn new(metrics: &Metrics, stores: &Arc<Stores>, shelf: fn(&Stores) -> &Shelf<K>) -> Self {
         let known = Known { written: HashMap::new(), writing: HashSet::new(), waiting: HashMap::new() };
-        Self { known: Mutex::new(known), metrics }
+        Self { known: Mutex::new(known), metrics: metrics.clone(), stores: stores.clone(), shelf }
     }
 
-    /// The newer of what the watch told and what was written here.
+    /// The newest of what was written here, what the watch told, and what `object` says, which may be of a while ago.
     pub fn of(&self, object: &K) -> K::Status {
-        let known = self.known.lock();
-        let newer = object
-            .uid()
-            .and_then(|uid| known.written.get(&uid))
-            .filter(|written| version(object).is_some_and(|told| told < written.version));
-        match newer {
-            Some(written) => written.status.clone(),
-            None => object.status().cloned().unwrap_or_default(),
+        // Before the shelf: what is remembered no more is there already.
+        let written = object.uid().and_then(|uid| self.known.lock().written.get(&uid).cloned());
+        let (namespace, name) = object.id();
+        let shelved = (self.shelf)(&self.stores).get(namespace, name);
+        let shelved = shelved.as_deref().filter(|shelved| shelved.uid() == object.uid());
+        let told = shelved.filter(|shelved| version(*shelved) > version(object)).unwrap_or(object);
+        match written.filter(|written| version(told).is_some_and(|told| told < written.version)) {
+            Some(written) => written.status,
+            None => told.status().cloned().unwrap_or_default(),
         }
     }
 
@@ -272,7 +279,21 @@ mod tests {
     }
 
     fn statuses() -> Statuses<Tenant> {
-        Statuses::new(Metrics::default())
+        Statuses::new(&Metrics::default(), &Arc::default(), |stores| &stores.tenants)
+    }
+
+    #[test]
+    fn a_visit_that_began_before_the_watch_told_goes_on_from_what_was_told() {
+        let statuses = statuses();
+        let began_with = tenant("9", 1);
+        statuses.remember(&tenant("10", 2), &TenantStatus { bindings: 2, ..TenantStatus::default() });
+        statuses.stores.tenants.put(tenant("10", 2));
+        statuses.told(&tenant("10", 2), false);
+        assert_eq!(statuses.of(&began_with).bindings, 2);
+        let mut namesake = tenant("11", 3);
+        namesake.metadata.uid = Some("u-2".into());
+        statuses.stores.tenants.put(namesake);
+        assert_eq!(statuses.of(&began_with).bindings, 1, "a namesake that came after it is another");
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Standing {
         if self.stands(&key, digest.as_ref(), known) {
             return Ok(());
         }
-        let applied = apply(client, wished).await?;
+        let applied = Box::pin(apply(client, wished)).await?;
         let mut left = self.0.lock();
         match (digest, applied.resource_version()) {
             (Some(digest), Some(version)) => drop(left.insert(key, Left { digest, version, at: Instant::now() })),

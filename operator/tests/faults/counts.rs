@@ -68,6 +68,17 @@ fn a_change_of_one_tenant_costs_the_same_among_many_and_its_status_is_written_on
     assert_eq!(change(MANY), alone);
 }
 
+#[test]
+fn a_new_tenant_is_written_once() {
+    World::new().with_operator(async |run| {
+        serve(run, 1).await;
+        run.apply(&tenant(1, "New")).await;
+        run.rests().await;
+        let written = run.wire.requests().into_iter().filter(|request| request == "PATCH tenants/tenant-1/status");
+        assert_eq!(written.count(), 1);
+    });
+}
+
 /// The statuses that one change writes when the replicas take so long to load it.
 fn statuses_written(lag: Duration) -> usize {
     World::new().with_operator(async |run| {
