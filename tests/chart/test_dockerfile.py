@@ -107,6 +107,7 @@ def test_the_binaries_are_static_reproducible_and_told_their_commit():
     assert "--remap-path-prefix=/src=" in env and "--remap-path-prefix=/usr/local/cargo=" in env
     assert "TENANTRY_COMMIT=${REVISION}" in env and "SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH}" in env
     assert 'option_env!("TENANTRY_COMMIT")' in (ROOT / "crds/contract/src/version.rs").read_text()
+    assert 'rerun-if-env-changed=TENANTRY_COMMIT' in (ROOT / "crds/contract/build/main.rs").read_text()
     assert "BUILDKIT_SBOM_SCAN_STAGE=true" in of("build", "ARG"), "the images alone have no list of crates"
     assert {"lto", "codegen-units", "strip"} <= workspace()["profile"]["release"].keys()
 

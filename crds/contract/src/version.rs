@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 /// The version of the workspace.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit, as the build was told by `TENANTRY_COMMIT`: where images are built there is no git to ask.
+/// The full hash of the commit, as the build was told by `TENANTRY_COMMIT`, else as git told a release build: then with
+/// `-dirty` where the sources differ from it. `unknown` without either, and in development builds, which do not ask.
 pub const COMMIT: &str = match option_env!("TENANTRY_COMMIT") {
     Some(commit) if !commit.is_empty() => commit,
     _ => "unknown",

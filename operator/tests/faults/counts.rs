@@ -108,7 +108,8 @@ fn fifty_changes_a_second_write_each_status_once() {
             sleep(Duration::from_millis(20)).await;
         }
         run.rests().await;
-        let written = of_tenants(run.wire.requests()).into_iter().filter(|request| request.starts_with("PATCH tenants/"));
+        let written =
+            of_tenants(run.wire.requests()).into_iter().filter(|request| request.starts_with("PATCH tenants/"));
         assert_eq!(written.count(), MANY);
     });
 }
@@ -145,7 +146,15 @@ fn a_platform_that_is_looked_at_again_applies_only_what_differs() {
         run.rests().await;
         let requests = run.wire.requests();
         assert!(requests.contains(&"PATCH platforms/main/status".to_owned()), "{requests:?}");
-        for kind in ["serviceaccounts", "roles", "rolebindings", "poddisruptionbudgets", "services", "deployments", "configmaps"] {
+        for kind in [
+            "serviceaccounts",
+            "roles",
+            "rolebindings",
+            "poddisruptionbudgets",
+            "services",
+            "deployments",
+            "configmaps",
+        ] {
             let written = requests.iter().filter(|request| request.starts_with(&format!("PATCH {kind}/main")));
             assert_eq!(written.count(), 0, "{kind}: {requests:?}");
         }

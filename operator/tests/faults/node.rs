@@ -21,7 +21,11 @@ use kube::{
 use operator::replicas::{Report, Source};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::{sync::watch, task::JoinSet, time::{sleep, timeout}};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 /// What each pod serves: tenants with their revisions, and how often that changed.
 #[derive(Clone)]

@@ -71,7 +71,14 @@ fn judge_found(
         record: Record { active: Some(Color::Blue), rollout: runs, ..Record::default() },
     };
     let decision = decide(&input);
-    status(&found, &PlatformStatus::default(), &validated, (&Decided { input, decision, kept: Kept::new() }, refused), NOW).0
+    status(
+        &found,
+        &PlatformStatus::default(),
+        &validated,
+        (&Decided { input, decision, kept: Kept::new() }, refused),
+        NOW,
+    )
+    .0
 }
 
 fn verdict(status: &PlatformStatus, type_: &str) -> (String, String) {
