@@ -65,6 +65,8 @@ pub mod reasons {
     pub const INVALID: &str = "Invalid";
     /// An older object holds what this one asks for.
     pub const CONFLICTED: &str = "Conflicted";
+    /// The spec needs mail, and the Platform names no mail server.
+    pub const MAIL_NOT_CONFIGURED: &str = "MailNotConfigured";
     /// A policy of higher rank decides instead.
     pub const OVERRIDDEN: &str = "Overridden";
     pub const PLATFORM_NOT_FOUND: &str = "PlatformNotFound";

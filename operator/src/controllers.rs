@@ -84,8 +84,11 @@ pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) ->
             for platform in change.both() {
                 let (namespace, _) = platform.id();
                 queues.platforms.push_ref(platform.as_ref());
-                if change.before.is_none() || change.after.is_none() {
+                // Or it sends mail from now on, or no longer, which some of them need.
+                if change.differs(|platform| platform.spec.mail.is_some()) {
                     queues.tenants.push_later(&ctx.stores.tenants.within(namespace));
+                }
+                if change.before.is_none() || change.after.is_none() {
                     queues.rate_limit_policies.push_all(&ctx.stores.rate_limit_policies.within(namespace));
                 }
                 // Their webhooks' addresses follow the ingress.

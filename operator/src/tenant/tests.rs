@@ -1,7 +1,7 @@
 //! From YAML to the document and the verdicts, through the real steps.
 
 use contract::{
-    auth::IdentityProvider,
+    auth::{EmailVerification, IdentityProvider},
     limits::Limit,
     names::ANNOTATION_REVISION,
     payments::{Account, Provider},
@@ -371,6 +371,33 @@ spec:
     assert_eq!(names(&providers(&Scene::new(named)), |provider| &provider.name), ["open"]);
     let other = gone.then(&named.replace("clientId: acme, clientSecretRef", "clientId: other, clientSecretRef"));
     assert_eq!(names(&providers(&other), |provider| &provider.name), ["open"]);
+}
+
+#[test]
+fn a_tenant_that_needs_mail_on_a_platform_without_it_is_told_and_served_as_declared() {
+    let verified = "
+kind: Tenant
+metadata: {name: acme, generation: 2, creationTimestamp: 2026-01-02T00:00:00Z}
+spec: {hostnames: [acme.example], auth: {emailVerification: Required}}
+";
+    let platform = "---
+kind: Platform
+metadata: {name: main, creationTimestamp: 2026-01-01T00:00:00Z}
+spec:
+  postgres: {external: {secretRef: {name: db}}}
+  redis: {external: {secretRef: {name: redis}}}
+  mail: {smtp: {host: mail.example, from: a@b.example}}
+";
+    let scene = Scene::new(verified);
+    let (reason, message) = summary(&scene.validated().problems, ACCEPTED).unwrap();
+    assert_eq!(reason, reasons::MAIL_NOT_CONFIGURED);
+    for part in ["spec.auth.emailVerification", "\"main\"", "spec.mail.smtp", "Optional"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert_eq!(scene.config().auth.email_verification, EmailVerification::Required, "never less than is declared");
+    for well in [&verified.replace("Required", "Optional"), &format!("{verified}{platform}")] {
+        assert_eq!(summary(&Scene::new(well).validated().problems, ACCEPTED), None, "{well}");
+    }
 }
 
 #[test]

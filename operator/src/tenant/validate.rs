@@ -5,6 +5,7 @@
 //! | part | what is wrong with it | what is served |
 //! |---|---|---|
 //! | the Tenant | no Platform, no sealing key | the document stays as it is |
+//! | `emailVerification: Required` | the Platform has no mail server | what is declared: nobody new gets in unverified |
 //! | hostnames | one is held by an older Tenant | the others |
 //! | signing key | the Secret of `secretRef` cannot be used | the keys of before; without any, the document stays as it is |
 //! | an identity provider | its Secret cannot be used | its entry of before, with the client secret sealed in it |
@@ -18,15 +19,15 @@
 
 use contract::{
     Hostname, TenantConfig, TenantId, TenantName,
-    auth::{SigningAlgorithm, SigningKey},
+    auth::{EmailVerification, SigningAlgorithm, SigningKey},
     codec,
     names::DOCUMENT_KEY,
     seal::SealingKey,
     tenant::{Branding, Cors, OwnDatabase, Quotas, TenantState},
 };
 use crds::{
-    SecretKeyRef, Tenant,
-    conditions::reasons::{CONFLICTED, INVALID, SECRET_INVALID},
+    Platform, SecretKeyRef, Tenant,
+    conditions::reasons::{CONFLICTED, INVALID, MAIL_NOT_CONFIGURED, SECRET_INVALID},
     tenant::{DatabaseIsolation, TenantSpec},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -83,6 +84,7 @@ pub fn validate(found: &Dereferenced, now: Timestamp) -> ValidatedTenant {
     let id = TenantId::derive(&tenant.namespace().unwrap_or_default(), &tenant.name_any());
     let previous = previous(found, id);
     let platform = keep(platform.as_ref().map_err(|problem| [problem.clone()]), &mut problems);
+    problems.extend(platform.and_then(|platform| unmailed(tenant, platform)));
     let key = platform.and_then(|platform| {
         let reference = sealing_key(platform);
         let key = secrets.bytes(&reference).and_then(|bytes| {
@@ -185,6 +187,21 @@ fn look_again(database: &Own, now: Timestamp) -> Option<Timestamp> {
 fn previous(found: &Dereferenced, id: TenantId) -> Option<TenantConfig> {
     let text = found.stored.as_ref()?.data.as_ref()?.get(DOCUMENT_KEY)?;
     codec::decode(text).ok().map(|(_, config)| config).filter(|config| config.id == id)
+}
+
+/// What the Tenant asks for and cannot be done without mail.
+fn unmailed(tenant: &Tenant, platform: &Platform) -> Option<Problem> {
+    let wanted = tenant.spec.auth.email_verification == EmailVerification::Required;
+    (wanted && platform.spec.mail.is_none()).then(|| {
+        let name = platform.name_any();
+        Problem::refused(
+            MAIL_NOT_CONFIGURED,
+            format!(
+                "spec.auth.emailVerification: Required, and Platform {name:?} sends no mail: nobody can register, and who has not verified \
+                 their address yet cannot sign in. Name a mail server in that Platform's spec.mail.smtp, or say Optional here"
+            ),
+        )
+    })
 }
 
 /// The hostnames that the tenant holds. Of two Tenants that ask for one, the older holds it.

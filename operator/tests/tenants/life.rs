@@ -14,7 +14,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::world::{World, conditions_of};
+use crate::world::{PLATFORM, World, conditions_of};
 
 pub const ACME: &str = "
 kind: Tenant
@@ -195,6 +195,22 @@ async fn a_hostname_goes_to_the_older_tenant_and_is_inherited_when_that_goes() {
     assert_eq!(document(&config).hostnames.iter().map(ToString::to_string).collect::<Vec<_>>(), ["zeta.example"]);
     world.apply(&ACME.replace("acme.example, ", "")).await;
     world.ready::<Tenant>("zeta").await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_needs_mail_says_so_until_its_platform_has_a_mail_server() {
+    let world = World::with_operator().await;
+    world.apply(&ACME.replace("hostnames:", "auth: {emailVerification: Required}, hostnames:")).await;
+    let told = world.condition::<Tenant>("acme", "Accepted", "False", "MailNotConfigured").await;
+    assert!(told.message.contains("spec.mail.smtp"), "{}", told.message);
+    world.condition::<Tenant>("acme", "Programmed", "True", "Programmed").await;
+    world.condition::<Tenant>("acme", "Ready", "False", "MailNotConfigured").await;
+    world.warned("acme", "MailNotConfigured").await;
+
+    world.apply(&PLATFORM.replace("spec: {", "spec: {mail: {smtp: {host: mail.example, from: a@b.example}}, ")).await;
+    world.ready::<Tenant>("acme").await;
+    world.apply(PLATFORM).await;
+    world.condition::<Tenant>("acme", "Ready", "False", "MailNotConfigured").await;
 }
 
 #[tokio::test]

@@ -13,7 +13,10 @@ use contract::names::{ANNOTATION_REVISION, LABEL_CONTRACT, LABEL_TENANT};
 use crds::conditions;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Pod, Secret},
+    api::{
+        core::v1::{ConfigMap, Pod, Secret},
+        events::v1::Event,
+    },
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
@@ -178,6 +181,21 @@ impl World {
         self.get(name).await
     }
 
+    /// Waits for a warning about an object of this name.
+    pub async fn warned(&self, name: &str, reason: &str) {
+        let mut events = watcher(self.all::<Event>(), watcher::Config::default()).applied_objects().boxed();
+        let warned = async {
+            while let Some(event) = events.try_next().await.unwrap() {
+                let about = event.regarding.as_ref().and_then(|object| object.name.as_deref());
+                let is = (event.type_.as_deref(), event.reason.as_deref()) == (Some("Warning"), Some(reason));
+                if is && about == Some(name) {
+                    return;
+                }
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, warned).await.is_ok(), "no warning {reason} about {name}");
+    }
+
     /// Every state of the object from now on.
     pub fn watch<K: Namespaced>(&self, name: &str) -> impl futures::Stream<Item = K> + Unpin + use<K> {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -220,7 +238,7 @@ async fn answer(
     }
 }
 
-const PLATFORM: &str = "
+pub const PLATFORM: &str = "
 kind: Secret
 metadata: {name: db}
 stringData: {uri: 'postgres://tenantry@db/tenantry'}
