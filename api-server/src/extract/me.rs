@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use axum::extract::FromRequestParts;
-use http::{StatusCode, request::Parts};
+use http::request::Parts;
 
 use super::CurrentUser;
 use crate::{error::ApiError, middleware::Scope};
@@ -40,10 +40,7 @@ impl Me {
     /// The same, also where the session may only set up a second factor.
     pub fn even_limited(scope: &Scope) -> Result<Self, ApiError> {
         let user = scope.recognized()?;
-        if user.as_machine().is_some() {
-            let message = "An API key cannot do this: sign in as a person";
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "PERSON_REQUIRED", message));
-        }
+        user.person()?;
         Ok(Self(Arc::clone(user)))
     }
 }

@@ -6,6 +6,7 @@ use contract::{
     RoleName,
     access::{Binding, Permission, SubjectKind},
 };
+use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -163,6 +164,25 @@ impl CurrentUser {
     fn named_key(&self) -> impl Iterator<Item = usize> {
         let names = self.machine.iter().flat_map(|machine| [machine.name.clone(), machine.key.to_string()]);
         names.flat_map(|name| self.tenant.bindings_of(SubjectKind::ApiKey, &name).iter().copied())
+    }
+
+    /// Refuses a session that may only set up a second factor.
+    pub fn whole(&self) -> Result<(), ApiError> {
+        if self.limited {
+            let message =
+                "This tenant demands a second factor: set one up with POST /auth/2fa/setup or /auth/passkeys/options";
+            return Err(ApiError::forbidden(message).with_code("MFA_ENROLMENT_REQUIRED"));
+        }
+        Ok(())
+    }
+
+    /// Refuses a program that acts by an API key.
+    pub fn person(&self) -> Result<(), ApiError> {
+        if self.machine.is_some() {
+            let message = "An API key cannot do this: sign in as a person";
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "PERSON_REQUIRED", message));
+        }
+        Ok(())
     }
 
     pub fn user(&self) -> &Arc<User> {

@@ -28,7 +28,7 @@ mod tenant;
 mod tests;
 
 pub use scope::{Client, Scope};
-pub use session::bearer;
+pub use session::{Credential, bearer, recognize};
 pub use tenant::host;
 
 /// Bodies are read into memory: more than this is not. A route may set less.

@@ -66,11 +66,7 @@ impl Scope {
     /// The signed-in user, or why there is none.
     pub fn signed_in(&self) -> Result<&Arc<CurrentUser>, ApiError> {
         let user = self.recognized()?;
-        if user.limited {
-            let message =
-                "This tenant demands a second factor: set one up with POST /auth/2fa/setup or /auth/passkeys/options";
-            return Err(ApiError::forbidden(message).with_code("MFA_ENROLMENT_REQUIRED"));
-        }
+        user.whole()?;
         Ok(user)
     }
 

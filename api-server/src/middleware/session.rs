@@ -11,34 +11,43 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, Method, header};
 
 use super::Scope;
-use crate::{app::App, condition, error::ApiError, extract::CurrentUser, features::api_keys};
+use crate::{app::App, condition, error::ApiError, extract::CurrentUser, features::api_keys, tenancy::TenantSnapshot};
 
 /// Where a key may stand for programs that cannot choose the header Authorization.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 pub async fn authenticate(State(app): State<App>, scope: Scope, request: Request, next: Next) -> Response {
     if let (Some(credential), Some(tenant)) = (Credential::of(request.headers()), scope.tenant()) {
-        let user = match credential {
-            Credential::Token(token) => app.auth.authenticate(tenant, token).await.map_err(ApiError::from),
-            Credential::Key(key) => app.api_keys.authenticate(tenant, key).await.map_err(ApiError::from),
-        };
-        let user = user.map(|mut user| {
-            let facts = |user: &CurrentUser| {
-                condition::facts(request.method(), scope.path(), scope.client_ip(), request.headers(), Some(user))
-            };
-            user.meet(app.clock.now(), facts);
-            Arc::new(user)
-        });
+        let user = recognize(&app, tenant, &scope, request.method(), request.headers(), credential).await;
         scope.set_user(user);
     }
     next.run(request).await
 }
 
+/// Who shows this, at this moment: the one place that says so, for requests and for connections that stay open. The parts of
+/// the request are what conditions of role bindings speak of.
+pub async fn recognize(
+    app: &App,
+    tenant: &Arc<TenantSnapshot>,
+    scope: &Scope,
+    method: &Method,
+    headers: &HeaderMap,
+    credential: Credential<'_>,
+) -> Result<Arc<CurrentUser>, ApiError> {
+    let mut user = match credential {
+        Credential::Token(token) => app.auth.authenticate(tenant, token).await?,
+        Credential::Key(key) => app.api_keys.authenticate(tenant, key).await?,
+    };
+    let facts = |user: &CurrentUser| condition::facts(method, scope.path(), scope.client_ip(), headers, Some(user));
+    user.meet(app.clock.now(), facts);
+    Ok(Arc::new(user))
+}
+
 /// What a request shows of itself.
-enum Credential<'a> {
+pub enum Credential<'a> {
     Token(&'a str),
     Key(&'a str),
 }
@@ -47,11 +56,15 @@ impl<'a> Credential<'a> {
     /// `Authorization: Bearer` comes first; `X-Api-Key` counts where there is none.
     fn of(headers: &'a HeaderMap) -> Option<Self> {
         match bearer(headers) {
-            Some(key) if key.starts_with(api_keys::MARK) => Some(Self::Key(key)),
-            Some(token) => Some(Self::Token(token)),
+            Some(token) => Some(Self::given(token)),
             // One that is no text cannot be a key either, and is refused as a bad one.
             None => headers.get(X_API_KEY).map(|key| Self::Key(key.to_str().unwrap_or_default())),
         }
+    }
+
+    /// A token or a key, which tells itself by its beginning.
+    pub fn given(text: &'a str) -> Self {
+        if text.starts_with(api_keys::MARK) { Self::Key(text) } else { Self::Token(text) }
     }
 }
 
