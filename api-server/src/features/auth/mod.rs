@@ -19,6 +19,7 @@ mod hashing;
 mod hostile_tokens;
 mod http;
 mod keep;
+mod lasting;
 mod model;
 mod proof;
 #[cfg(test)]
@@ -40,4 +41,6 @@ pub use model::{AuthError, DEFAULT_ROLE, MAX_PASSWORD_CHARS};
 pub use proof::{Method, Proof};
 pub use repo::all_sessions;
 pub use service::{Auth, Device, SignedIn};
+pub use sessions::State as SessionState;
 pub use step_up::{Asked, FactorStepUp, MayEnrol, RECENT, Standing, StepUp};
+pub use tokens::TokenError;

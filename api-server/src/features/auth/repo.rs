@@ -59,23 +59,49 @@ pub async fn user_of_session(
     session: SessionId,
     now: Timestamp,
 ) -> Result<Option<User>, sqlx::Error> {
+    Ok(users_of_sessions(tx, &[session], now).await?.pop().map(|(_, user)| user))
+}
+
+/// Who is signed in by each of these sessions that still counts.
+pub async fn users_of_sessions(
+    tx: &mut TenantTx,
+    sessions: &[SessionId],
+    now: Timestamp,
+) -> Result<Vec<(SessionId, User)>, sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
-    query_as!(
-        UserRow,
-        r#"SELECT u.id, u.email, u.name, u.first_name, u.last_name, u.role, u.groups, u.email_verified, u.is_active,
+    let sessions: Vec<_> = sessions.iter().map(|session| session.0).collect();
+    let rows = query!(
+        r#"SELECT s.id AS session, u.id, u.email, u.name, u.first_name, u.last_name, u.role, u.groups, u.email_verified, u.is_active,
                 u.last_login_at, u.created_at, u.updated_at,
                 ARRAY(SELECT r.role FROM auth.user_roles r WHERE r.tenant_id = u.tenant_id AND r.user_id = u.id
                       ORDER BY r.role) AS "assigned!"
          FROM auth.sessions s JOIN auth.users u ON u.tenant_id = s.tenant_id AND u.id = s.user_id
-         WHERE s.tenant_id = $1 AND s.id = $2 AND s.revoked_at IS NULL AND s.expires_at > $3 AND u.is_active"#,
+         WHERE s.tenant_id = $1 AND s.id = ANY($2) AND s.revoked_at IS NULL AND s.expires_at > $3 AND u.is_active"#,
         tenant,
-        session.0,
-        now.to_sqlx()
+        &sessions,
+        now.to_sqlx() as jiff_sqlx::Timestamp
     )
-    .fetch_optional(tx.conn())
-    .await?
-    .map(User::try_from)
-    .transpose()
+    .fetch_all(tx.conn())
+    .await?;
+    let users = rows.into_iter().map(|row| {
+        let user = User::try_from(UserRow {
+            id: row.id,
+            email: row.email,
+            name: row.name,
+            first_name: row.first_name,
+            last_name: row.last_name,
+            role: row.role,
+            groups: row.groups,
+            email_verified: row.email_verified,
+            is_active: row.is_active,
+            last_login_at: row.last_login_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            assigned: row.assigned,
+        })?;
+        Ok((SessionId(row.session), user))
+    });
+    users.collect()
 }
 
 /// The sessions of a user that count, the one used last first.

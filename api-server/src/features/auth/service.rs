@@ -36,8 +36,8 @@ use crate::{
 pub struct Auth {
     pub(super) db: Db,
     pub(super) clock: Clock,
-    tokens: Tokens,
-    sessions: Sessions,
+    pub(super) tokens: Tokens,
+    pub(super) sessions: Sessions,
     hashing: Hashing,
     throttle: Throttle,
     pub(super) mail: Mail,

@@ -5,7 +5,7 @@
 //! session writes the end into the database and then over the memory in Redis, so every replica refuses it within
 //! `FRESH`, the ending one at once. A memory that is lost is looked up again: a flushed Redis revives nobody.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use contract::TenantId;
 use jiff::{SignedDuration, Timestamp};
@@ -85,6 +85,38 @@ impl Sessions {
         }
     }
 
+    /// What many sessions are, whatever was known here before: in one question to Redis, and one to the database for those
+    /// that Redis does not know.
+    pub async fn states(
+        &self,
+        tenant: TenantId,
+        sessions: &[SessionId],
+    ) -> Result<HashMap<SessionId, State>, sqlx::Error> {
+        let now = self.clock.now();
+        let recalled = self.recall_many(tenant, sessions).await;
+        let redis_answers = recalled.is_some();
+        let mut states = recalled.unwrap_or_default();
+        let unknown: Vec<_> = sessions.iter().filter(|session| !states.contains_key(session)).copied().collect();
+        if unknown.is_empty() {
+            return Ok(states);
+        }
+        let mut tx = self.db.begin(tenant).await?;
+        let live = repo::users_of_sessions(&mut tx, &unknown, now).await?;
+        tx.commit().await?;
+        let mut found: HashMap<_, _> = unknown.into_iter().map(|session| (session, State::Ended)).collect();
+        found.extend(live.into_iter().map(|(session, user)| (session, State::Live(Arc::new(user)))));
+        let mut pipe = redis::pipe();
+        for set in found.iter().filter_map(|(session, state)| self.remember(tenant, *session, state)) {
+            pipe.add_command(set).ignore();
+        }
+        // One that did not answer a moment ago would only be waited for.
+        if redis_answers && self.redis.pipeline(&pipe).await.is_err() {
+            self.metrics.redis_failures.inc();
+        }
+        states.extend(found);
+        Ok(states)
+    }
+
     /// Makes ends known everywhere. Call it after the commit: before, a look-up could bring the session back.
     pub async fn end(&self, tenant: TenantId, sessions: &[SessionId]) {
         self.tell(tenant, sessions, &State::Ended).await;
@@ -133,15 +165,37 @@ impl Sessions {
             .await?
             .map_or(State::Ended, |user| State::Live(Arc::new(user)));
         tx.commit().await?;
-        if let Ok(text) = serde_json::to_string(&state) {
-            // NX: an end that was written since our look at the database must stand.
-            let mut set = redis::cmd("SET");
-            set.arg(self.key(tenant, session)).arg(text).arg("EX").arg(REMEMBERED_SECONDS).arg("NX");
-            if self.redis.query::<redis::Value>(&set).await.is_err() {
-                self.metrics.redis_failures.inc();
-            }
+        if let Some(set) = self.remember(tenant, session, &state)
+            && self.redis.query::<redis::Value>(&set).await.is_err()
+        {
+            self.metrics.redis_failures.inc();
         }
         Ok(state)
+    }
+
+    /// Keeps in Redis what the database said.
+    fn remember(&self, tenant: TenantId, session: SessionId, state: &State) -> Option<redis::Cmd> {
+        let text = serde_json::to_string(state).ok()?;
+        // NX: an end that was written since our look at the database must stand.
+        let mut set = redis::cmd("SET");
+        set.arg(self.key(tenant, session)).arg(text).arg("EX").arg(REMEMBERED_SECONDS).arg("NX");
+        Some(set)
+    }
+
+    /// From Redis, those that it knows; nothing where it does not answer.
+    async fn recall_many(&self, tenant: TenantId, sessions: &[SessionId]) -> Option<HashMap<SessionId, State>> {
+        let keys: Vec<_> = sessions.iter().map(|session| self.key(tenant, *session)).collect();
+        match self.redis.query::<Vec<Option<String>>>(redis::cmd("MGET").arg(keys)).await {
+            Ok(texts) => {
+                let known = |text: Option<String>| serde_json::from_str(&text?).ok();
+                Some(sessions.iter().zip(texts).filter_map(|(session, text)| Some((*session, known(text)?))).collect())
+            }
+            Err(error) => {
+                self.metrics.redis_failures.inc();
+                tracing::debug!(%error, "sessions looked up in the database");
+                None
+            }
+        }
     }
 
     fn key(&self, tenant: TenantId, session: SessionId) -> String {
