@@ -14,6 +14,7 @@ use crate::{
         identities::Identities,
         mail::{Mail, Smtp},
         payments::{Payments, Transport},
+        realtime::Realtime,
         recovery::Recovery,
         users::Users,
     },
@@ -46,6 +47,7 @@ pub struct Parts {
     pub users: Users,
     pub identities: Identities,
     pub payments: Payments,
+    pub realtime: Realtime,
     pub started_at: Timestamp,
 }
 
@@ -81,6 +83,7 @@ impl App {
         let users = Users::new(db.clone(), clock.clone(), auth.clone(), mail.clone(), recovery.clone());
         let identities = Identities::new(db.clone(), clock.clone(), auth.clone(), outbound);
         let payments = Payments::new(db.clone(), clock.clone(), transport, metrics.payments.clone());
+        let realtime = Realtime::new(http.max_sockets, metrics.sockets.clone());
         Self(Arc::new(Parts {
             http,
             clock,
@@ -98,6 +101,7 @@ impl App {
             users,
             identities,
             payments,
+            realtime,
             started_at,
         }))
     }

@@ -19,7 +19,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    features::{mail::metrics::MailMetrics, payments::metrics::PaymentMetrics},
+    features::{mail::metrics::MailMetrics, payments::metrics::PaymentMetrics, realtime::metrics::SocketMetrics},
     limits::metrics::LimitMetrics,
 };
 
@@ -36,6 +36,7 @@ pub struct Metrics {
     pub limits: LimitMetrics,
     pub payments: PaymentMetrics,
     pub mail: MailMetrics,
+    pub sockets: SocketMetrics,
     pub tenants: Gauge,
     pub config_loaded: Counter,
     pub config_rejected: Counter,
@@ -118,6 +119,7 @@ impl Metrics {
             limits: LimitMetrics::default(),
             payments: PaymentMetrics::default(),
             mail: MailMetrics::default(),
+            sockets: SocketMetrics::default(),
             tenants: Gauge::default(),
             config_loaded: Counter::default(),
             config_rejected: Counter::default(),
@@ -192,6 +194,7 @@ impl Metrics {
         metrics.limits.register(&mut internal);
         metrics.payments.register(&mut internal);
         metrics.mail.register(&mut internal);
+        metrics.sockets.register(&mut internal);
         (metrics.public, metrics.internal) = (public, internal);
         metrics
     }

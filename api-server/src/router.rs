@@ -1,6 +1,7 @@
 //! Every route on one page, grouped by who calls it.
 //!
-//! Routes exist only through [`OpenApiRouter`], so that the document and the server cannot drift apart.
+//! Routes exist only through [`OpenApiRouter`], so that the document and the server cannot drift apart; but for the open
+//! connections of `features/realtime`, whose protocol OpenAPI cannot describe.
 
 use axum::{Router, response::IntoResponse};
 use http::StatusCode;
@@ -51,6 +52,7 @@ pub fn router(app: App) -> Router {
         .merge(at_root())
         .nest(PREFIX, api().into())
         .nest(ALIAS, Router::from(api()).merge(at_root()))
+        .merge(features::realtime::router())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     let all = middleware::tenant_stack(tenants, &app)

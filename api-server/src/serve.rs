@@ -30,6 +30,7 @@ use crate::{
     features::{
         mail::{Smtp, sender},
         payments::Transport,
+        realtime,
     },
     infra::{Clock, Db, Outbound, Redis, db},
     management,
@@ -43,6 +44,8 @@ use crate::{
 const LAST_REQUESTS: Duration = Duration::from_secs(70);
 /// The mails in hand may take this long, most of which passes beside the last requests.
 const LAST_MAILS: Duration = Duration::from_secs(5);
+/// Open sockets are told, and closed, within this; their clients come back to other replicas.
+const LAST_SOCKETS: Duration = Duration::from_secs(2);
 /// How long a connection that says nothing is kept after the end of accepting: its request may be on the way.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Between two attempts to accept where the first failed.
@@ -85,6 +88,7 @@ pub async fn answer(app: App, main: Router, management: Router) -> anyhow::Resul
     let (stop, stopped) = watch::channel(false);
     let management = tokio::spawn(listen(management_listener, management, until(stopped.clone())));
     let mails = tokio::spawn(sender::run(app.clone(), until(stopped.clone())));
+    let sockets = tokio::spawn(realtime::run(app.clone(), until(stopped.clone())));
     let main = tokio::spawn(listen(main_listener, main, until(stopped)));
 
     terminated().await?;
@@ -92,6 +96,9 @@ pub async fn answer(app: App, main: Router, management: Router) -> anyhow::Resul
     app.health.drain();
     sleep(app.http.drain()).await;
     stop.send_replace(true);
+    if timeout(LAST_SOCKETS, sockets).await.is_err() {
+        tracing::warn!("open sockets were cut off after {LAST_SOCKETS:?}");
+    }
     if timeout(LAST_REQUESTS, main).await.is_err() {
         tracing::warn!(in_flight = app.metrics.in_flight.get(), "requests were cut off after {LAST_REQUESTS:?}");
     }

@@ -178,6 +178,10 @@ pub struct Http {
     /// Password hashes worked on at once; each takes the tenant's argon2 memory. 0 means half of the cores.
     #[arg(long, env = "TENANTRY_HASH_THREADS", default_value_t = 0)]
     pub hash_threads: usize,
+
+    /// Connections of Socket.IO that this process holds open at most; half of them for one tenant.
+    #[arg(long, env = "TENANTRY_MAX_SOCKETS", default_value_t = 10_000)]
+    pub max_sockets: usize,
 }
 
 impl Http {

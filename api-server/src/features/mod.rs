@@ -9,5 +9,6 @@ pub mod health;
 pub mod identities;
 pub mod mail;
 pub mod payments;
+pub mod realtime;
 pub mod recovery;
 pub mod users;

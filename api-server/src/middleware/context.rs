@@ -11,7 +11,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use prometheus_client::metrics::gauge::Gauge;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -46,7 +46,9 @@ pub async fn begin(State(app): State<App>, mut request: Request, next: Next) -> 
     }
     // While draining: the caller's next request goes to another replica, and no connection is left to be cut at the end.
     // HTTP/2 has no such header; its connections are told when accepting ends, by a GOAWAY that loses nothing.
-    if version < Version::HTTP_2 && app.health.is_draining() {
+    // A connection that becomes a WebSocket is told on its own.
+    let closes = version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+    if closes && app.health.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let (status, elapsed) = (response.status(), started.elapsed());

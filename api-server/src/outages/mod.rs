@@ -1,6 +1,6 @@
 //! The table "When something is gone" of the README, cell by cell: each is read there, brought about, and compared.
 
-mod proxy;
+pub mod proxy;
 mod world;
 
 use self::{
