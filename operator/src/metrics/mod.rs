@@ -1,77 +1,33 @@
 //! Numbers about the operator's own work, named for an alert: is it slow, failing, stuck, behind, leading?
 
+mod census;
+mod labels;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use contract::version;
-use crds::conditions::{READY, reasons::RECONCILING};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
-use crate::{
-    kube_ext::find,
-    replicas::Replicas,
-    statuses::Judged,
-    stores::{Kept, Shelf, Stores},
+use self::{
+    census::Census,
+    labels::{Failure, Kind, Object, PlatformVerdict, Request, Unready, Verdict},
 };
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Failure {
-    kind: String,
-    reason: String,
-}
-
-/// One object, in metrics only while it is being worked on: few at any time.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Object {
-    kind: String,
-    namespace: String,
-    name: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
-    verb: String,
-    resource: String,
-    code: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
-struct Unready {
-    kind: String,
-    reason: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
-struct Verdict {
-    kind: String,
-    condition: String,
-    status: String,
-}
-
-/// A Platform is named where a Tenant is only counted: there are few, and an alert should say which.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PlatformVerdict {
-    namespace: String,
-    name: String,
-    condition: String,
-    status: String,
-    reason: String,
-}
+use crate::{
+    replicas::Replicas,
+    stores::{Kept, Stores},
+};
 
 /// Most objects that are named as failing at a time, those that have been for the longest: ten thousand that fail for one
 /// reason are one alert and not ten thousand series.
@@ -352,35 +308,6 @@ impl Metrics {
     }
 }
 
-/// What the statuses of all objects say.
-#[derive(Default)]
-struct Census {
-    verdicts: BTreeMap<Verdict, i64>,
-    unready: BTreeMap<Unready, i64>,
-}
-
-impl Census {
-    fn count<K: Judged + Kept>(&mut self, objects: &Shelf<K>) {
-        objects.each(|object| {
-            let kind = K::kind_name();
-            let conditions = object.status().map(K::conditions).unwrap_or_default();
-            for Condition { type_, status, .. } in conditions {
-                let (kind, condition, status) = (kind.as_ref().into(), type_.clone(), status.clone());
-                *self.verdicts.entry(Verdict { kind, condition, status }).or_insert(0) += 1;
-            }
-            let ready = find(conditions, READY);
-            let reason = match ready {
-                Some(ready) if ready.observed_generation != object.meta().generation => RECONCILING,
-                Some(ready) if ready.status != "True" => &ready.reason,
-                Some(_) => return,
-                None => RECONCILING,
-            };
-            let unready = Unready { kind: kind.into_owned(), reason: reason.to_owned() };
-            *self.unready.entry(unready).or_insert(0) += 1;
-        });
-    }
-}
-
 fn object<K: Kept>(namespace: &str, name: &str) -> Object {
     Object { kind: K::kind_name().into_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
 }
@@ -403,87 +330,5 @@ impl Drop for Reconciling {
         self.metrics.0.running.lock().remove(&self.object);
         let kind = Kind { kind: self.object.kind.clone() };
         self.metrics.0.durations.get_or_create(&kind).observe(self.began.elapsed().as_secs_f64());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crds::{Platform, Tenant, conditions};
-
-    use super::*;
-    use crate::replicas::Http;
-
-    fn render(metrics: &Metrics, stores: &Stores) -> String {
-        metrics.render(stores, &Replicas::new(Http::new().unwrap())).unwrap()
-    }
-
-    #[test]
-    fn a_reconcile_is_visible_while_it_runs_and_counted_when_it_ends() {
-        let (metrics, stores) = (Metrics::default(), Stores::default());
-        let running = metrics.begin(&Tenant::new_minimal("acme", "acme.example"));
-        let text = render(&metrics, &stores);
-        assert!(text.contains("reconcile_in_progress_seconds{kind=\"Tenant\",namespace=\"\",name=\"acme\"}"), "{text}");
-        drop(running);
-        let text = render(&metrics, &stores);
-        assert!(!text.contains("name=\"acme\""), "{text}");
-        assert!(text.contains("tenantry_operator_reconcile_duration_seconds_count{kind=\"Tenant\"} 1"), "{text}");
-    }
-
-    #[test]
-    fn what_fails_is_named_until_it_succeeds_and_never_more_than_a_hundred() {
-        let (metrics, stores) = (Metrics::default(), Stores::default());
-        for number in 0..150 {
-            metrics.failed::<Tenant>("shop", &format!("tenant-{number}"), "Forbidden");
-        }
-        metrics.recovered::<Tenant>("shop", "tenant-0");
-        let text = render(&metrics, &stores);
-        assert!(text.contains("tenantry_operator_reconcile_failing_objects{kind=\"Tenant\"} 149"), "{text}");
-        assert_eq!(text.matches("tenantry_operator_reconcile_failing_seconds{").count(), NAMED);
-        assert!(text.contains("reconcile_errors_total{kind=\"Tenant\",reason=\"Forbidden\"} 150"), "{text}");
-    }
-
-    #[test]
-    fn objects_are_counted_by_condition_and_those_that_are_not_ready_by_reason() {
-        let (metrics, stores) = (Metrics::default(), Stores::default());
-        for (name, generation, status, reason) in
-            [("one", 1, "False", "Conflicted"), ("stale", 2, "True", "Ready"), ("well", 1, "True", "Ready")]
-        {
-            let mut tenant = Tenant::new_minimal(name, "acme.example");
-            tenant.metadata.generation = Some(generation);
-            let ready = serde_json::json!({ "conditions": [{
-                "type": READY, "status": status, "reason": reason, "message": "", "observedGeneration": 1,
-                "lastTransitionTime": "2026-01-01T00:00:00Z",
-            }] });
-            tenant.status = Some(serde_json::from_value(ready).unwrap());
-            stores.tenants.put(tenant);
-        }
-        let text = render(&metrics, &stores);
-        for line in [
-            "objects{kind=\"Tenant\",condition=\"Ready\",status=\"True\"} 2",
-            "objects_not_ready{kind=\"Tenant\",reason=\"Conflicted\"} 1",
-            "objects_not_ready{kind=\"Tenant\",reason=\"Reconciling\"} 1",
-        ] {
-            assert!(text.contains(&format!("tenantry_operator_{line}")), "{line} in {text}");
-        }
-        assert_eq!(text.matches("objects_not_ready{").count(), 2);
-    }
-
-    #[test]
-    fn a_platform_is_named_with_the_reason_of_each_condition_it_has_now() {
-        let (metrics, stores) = (Metrics::default(), Stores::default());
-        let mut platform = Platform::new_minimal("main", "postgres", "redis");
-        for (status, reason) in [("True", "Paused"), ("False", "NotPaused")] {
-            platform.status = Some(
-                serde_json::from_value(serde_json::json!({ "conditions": [{
-                    "type": conditions::PAUSED, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
-                }] }))
-                .unwrap(),
-            );
-            stores.platforms.put(platform.clone());
-            let text = render(&metrics, &stores);
-            let lines: Vec<_> = text.lines().filter(|line| line.contains("platform_condition{")).collect();
-            let labels = format!("name=\"main\",condition=\"Paused\",status=\"{status}\",reason=\"{reason}\"");
-            assert!(lines.len() == 1 && lines[0].contains(&labels) && lines[0].ends_with(" 1"), "{text}");
-        }
     }
 }
