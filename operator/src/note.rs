@@ -1,7 +1,7 @@
 //! What is kept of an object that is watched only to notice a touch, and of which there are as many as Tenants: a tenth of
 //! what its metadata takes.
 
-use std::{borrow::Cow, marker::PhantomData};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use contract::names::{ANNOTATION_REVISION, LABEL_PLATFORM, LABEL_TENANT};
 use jiff::Timestamp;
@@ -10,6 +10,7 @@ use kube::{
     Resource, ResourceExt,
     api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},
 };
+use uuid::Uuid;
 
 use crate::{stores::Kept, tenant::signing_key};
 
@@ -21,16 +22,40 @@ const OURS: [&str; 3] = [LABEL_TENANT, LABEL_PLATFORM, signing_key::LABEL];
 pub struct Note<K> {
     namespace: Box<str>,
     name: Box<str>,
-    uid: Box<str>,
+    uid: Uid,
     version: Box<str>,
     /// The controlling owner.
-    owner: Option<Box<str>>,
+    owner: Option<Uid>,
     labels: [Option<Box<str>>; OURS.len()],
     /// Of a document.
     revision: Option<Box<str>>,
     created: Option<Timestamp>,
     deleting: bool,
     kind: PhantomData<fn() -> K>,
+}
+
+/// A uid in as few bytes as it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Uid {
+    Number(Uuid),
+    /// The API does not promise that it is a UUID, and as one it could not be told apart from its other spellings.
+    Text(Box<str>),
+}
+
+impl From<&str> for Uid {
+    fn from(text: &str) -> Self {
+        let number = Uuid::try_parse(text).ok().filter(|number| number.to_string() == text);
+        number.map_or_else(|| Self::Text(text.into()), Self::Number)
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
 }
 
 impl<K> Clone for Note<K> {
@@ -56,10 +81,15 @@ impl<K: Resource<DynamicType = ()>> From<PartialObjectMeta<K>> for Note<K> {
         let controls = |owner: &OwnerReference| owner.controller == Some(true);
         let mut labels = metadata.labels.unwrap_or_default();
         Self {
-            owner: metadata.owner_references.into_iter().flatten().find(controls).map(|owner| owner.uid.into()),
+            owner: metadata
+                .owner_references
+                .into_iter()
+                .flatten()
+                .find(controls)
+                .map(|owner| owner.uid.as_str().into()),
             namespace: boxed(metadata.namespace),
             name: boxed(metadata.name),
-            uid: boxed(metadata.uid),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
             version: boxed(metadata.resource_version),
             revision: metadata
                 .annotations
@@ -85,7 +115,7 @@ impl<K> Note<K> {
 
     /// Whether this object, and not an older one of the same name, controls it.
     pub fn is_owned_by(&self, owner: &impl ResourceExt) -> bool {
-        self.owner.is_some() && self.owner.as_deref() == owner.uid().as_deref()
+        self.owner.is_some() && self.owner == owner.meta().uid.as_deref().map(Uid::from)
     }
 }
 
@@ -128,4 +158,17 @@ impl<K: Resource<DynamicType = ()> + 'static> Kept for Note<K> {
     }
 
     fn trim(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_is_told_as_it_was_written() {
+        for text in ["3f2c5d4e-9a41-4c55-8f6b-000000000001", "3F2C5D4E-9A41-4C55-8F6B-000000000001", "u-1", ""] {
+            assert_eq!(Uid::from(text).to_string(), text);
+        }
+        assert!(size_of::<Option<Uid>>() <= 24);
+    }
 }

@@ -3,9 +3,11 @@
 //! A lookup costs what it finds and not what there is: with ten thousand tenants nothing may read a whole shelf for one.
 
 use std::{
-    borrow::Cow,
+    borrow::{Borrow, Cow},
     cmp::Ordering,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    slice,
     sync::Arc,
 };
 
@@ -100,47 +102,101 @@ pub struct Shelf<K: Kept> {
 
 struct Inner<K> {
     /// By namespace, then by name.
-    objects: HashMap<Box<str>, HashMap<Box<str>, Arc<K>>>,
-    index: HashMap<Key, Vec<Arc<K>>>,
+    objects: HashMap<Box<str>, HashSet<Named<K>>>,
+    /// By the hash of a key: the keys of ten thousand tenants would take more than all that they lead to.
+    index: HashMap<u64, Found<K>>,
+    hasher: RandomState,
+}
+
+/// An object that is found by the name it has itself.
+struct Named<K>(Arc<K>);
+
+impl<K> Named<K> {
+    fn object(&self) -> Arc<K> {
+        self.0.clone()
+    }
+}
+
+impl<K: Kept> Borrow<str> for Named<K> {
+    fn borrow(&self) -> &str {
+        self.0.id().1
+    }
+}
+
+impl<K: Kept> Hash for Named<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id().1.hash(state);
+    }
+}
+
+impl<K: Kept> PartialEq for Named<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id().1 == other.0.id().1
+    }
+}
+
+impl<K: Kept> Eq for Named<K> {}
+
+/// What is under one hash; most keys lead to one object, for ever.
+enum Found<K> {
+    One(Arc<K>),
+    More(Vec<Arc<K>>),
+}
+
+impl<K> Found<K> {
+    fn objects(&self) -> &[Arc<K>] {
+        match self {
+            Self::One(object) => slice::from_ref(object),
+            Self::More(objects) => objects,
+        }
+    }
+
+    fn add(&mut self, object: &Arc<K>) {
+        match self {
+            Self::One(first) => *self = Self::More(vec![first.clone(), object.clone()]),
+            Self::More(objects) => objects.push(object.clone()),
+        }
+    }
 }
 
 impl<K: Kept> Shelf<K> {
     /// An empty shelf whose objects can be found by `keys` (and always by namespace and name).
     pub fn new(keys: fn(&K) -> Vec<Key>) -> Self {
-        let inner = RwLock::new(Inner { objects: HashMap::new(), index: HashMap::new() });
-        Self { inner, keys, unreadable: Mutex::default() }
+        let inner = Inner { objects: HashMap::new(), index: HashMap::new(), hasher: RandomState::new() };
+        Self { inner: RwLock::new(inner), keys, unreadable: Mutex::default() }
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.inner.read().objects.get(namespace)?.get(name).cloned()
+        self.inner.read().objects.get(namespace)?.get(name).map(|Named(object)| object.clone())
     }
 
     /// What is found under a key, oldest first; among objects of one second, by name. This is the order in which
     /// claims are honoured.
     pub fn find(&self, key: &Key) -> Vec<Arc<K>> {
-        oldest_first(self.inner.read().index.get(key).cloned().unwrap_or_default())
+        let inner = self.inner.read();
+        let found = inner.index.get(&inner.hasher.hash_one(key)).map(Found::objects).unwrap_or_default();
+        oldest_first(found.iter().filter(|object| (self.keys)(object).contains(key)).cloned().collect())
     }
 
     /// Everything in one namespace, oldest first.
     pub fn within(&self, namespace: &str) -> Vec<Arc<K>> {
-        let found = self.inner.read().objects.get(namespace).map(|names| names.values().cloned().collect());
-        oldest_first(found.unwrap_or_default())
+        oldest_first(self.inner.read().objects.get(namespace).into_iter().flatten().map(Named::object).collect())
     }
 
     /// The only object of a namespace; `None` where there is none, or more than one.
     pub fn only(&self, namespace: &str) -> Option<Arc<K>> {
         let inner = self.inner.read();
-        let mut names = inner.objects.get(namespace)?.values();
-        names.next().filter(|_| names.len() == 0).cloned()
+        let mut names = inner.objects.get(namespace)?.iter();
+        names.next().filter(|_| names.len() == 0).map(Named::object)
     }
 
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.inner.read().objects.values().flat_map(HashMap::values).cloned().collect()
+        self.inner.read().objects.values().flatten().map(Named::object).collect()
     }
 
     /// Looks at every object, without holding on to any.
     pub fn each(&self, mut look: impl FnMut(&K)) {
-        self.inner.read().objects.values().flat_map(HashMap::values).for_each(|object| look(object));
+        self.inner.read().objects.values().flatten().for_each(|Named(object)| look(object));
     }
 
     /// Names of this namespace's objects of which no version could be read.
@@ -170,29 +226,33 @@ impl<K: Kept> Shelf<K> {
     pub fn put(&self, object: K) -> Option<Arc<K>> {
         let (namespace, name) = object.id();
         self.take_unreadable(namespace, name);
-        let (namespace, name): (Box<str>, Box<str>) = (namespace.into(), name.into());
+        let namespace: Box<str> = namespace.into();
         let object = Arc::new(object);
         let mut inner = self.inner.write();
-        let before = inner.objects.entry(namespace).or_default().insert(name, object.clone());
-        if let Some(before) = &before {
+        let before = inner.objects.entry(namespace).or_default().replace(Named(object.clone()));
+        if let Some(Named(before)) = &before {
             inner.forget(before, self.keys);
         }
         for key in (self.keys)(&object) {
-            // Most keys find one object, for ever.
-            let found = inner.index.entry(key).or_insert_with(|| Vec::with_capacity(1));
-            // An object may have one key for two reasons.
-            if found.last().is_none_or(|last| !Arc::ptr_eq(last, &object)) {
-                found.push(object.clone());
+            let hash = inner.hasher.hash_one(key);
+            match inner.index.entry(hash) {
+                Entry::Vacant(place) => drop(place.insert(Found::One(object.clone()))),
+                Entry::Occupied(mut found) => {
+                    // An object may have one key for two reasons.
+                    if found.get().objects().last().is_none_or(|last| !Arc::ptr_eq(last, &object)) {
+                        found.get_mut().add(&object);
+                    }
+                }
             }
         }
-        before
+        before.map(|Named(before)| before)
     }
 
     /// Takes an object away; returns the one that was there.
     pub fn take(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let mut inner = self.inner.write();
         let names = inner.objects.get_mut(namespace)?;
-        let before = names.remove(name)?;
+        let Named(before) = names.take(name)?;
         if names.is_empty() {
             inner.objects.remove(namespace);
         }
@@ -204,11 +264,16 @@ impl<K: Kept> Shelf<K> {
 impl<K: Kept> Inner<K> {
     fn forget(&mut self, object: &Arc<K>, keys: fn(&K) -> Vec<Key>) {
         for key in keys(object) {
-            if let Some(found) = self.index.get_mut(&key) {
-                found.retain(|known| !Arc::ptr_eq(known, object));
-                if found.is_empty() {
-                    self.index.remove(&key);
+            let Entry::Occupied(mut found) = self.index.entry(self.hasher.hash_one(key)) else { continue };
+            let emptied = match found.get_mut() {
+                Found::One(known) => Arc::ptr_eq(known, object),
+                Found::More(known) => {
+                    known.retain(|known| !Arc::ptr_eq(known, object));
+                    known.is_empty()
                 }
+            };
+            if emptied {
+                found.remove();
             }
         }
     }
