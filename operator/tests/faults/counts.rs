@@ -98,6 +98,22 @@ fn a_change_that_is_slow_to_be_loaded_is_written_once_and_one_that_hangs_is_said
 }
 
 #[test]
+fn a_visit_that_takes_its_time_says_so_and_then_what_came_of_it() {
+    World::new().with_operator(async |run| {
+        serve(run, 1).await;
+        run.wire.lags(Duration::from_secs(2));
+        run.apply(&tenant(0, "After")).await;
+        sleep(Duration::from_millis(1_500)).await;
+        let begun = run.wire.requests();
+        assert!(begun.contains(&"PATCH tenants/tenant-0/status".to_owned()), "it says that it is on it: {begun:?}");
+        assert!(!begun.contains(&"PATCH configmaps/tenant-0-tenant-config".to_owned()), "{begun:?}");
+        run.rests().await;
+        let written = run.wire.requests().into_iter().filter(|request| request == "PATCH tenants/tenant-0/status");
+        assert_eq!(written.count(), 1);
+    });
+}
+
+#[test]
 fn fifty_changes_a_second_write_each_status_once() {
     World::new().with_operator(async |run| {
         serve(run, MANY).await;

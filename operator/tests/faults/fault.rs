@@ -1,6 +1,6 @@
 //! What can go wrong between the operator and its control plane, and the wire on which it does.
 
-use std::{convert::Infallible, fmt, sync::Arc};
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use futures::{StreamExt, stream};
@@ -69,6 +69,8 @@ pub struct Wire {
     router: Router,
     fault: Option<Fault>,
     counted: Mutex<Counted>,
+    /// How long every read takes.
+    lag: Mutex<Duration>,
     /// The operator is to die now.
     pub dies: Notify,
     pub guard: Guard,
@@ -84,7 +86,7 @@ struct Counted {
 
 impl Wire {
     pub fn new(router: Router, fault: Option<Fault>, guard: Guard) -> Arc<Self> {
-        Arc::new(Self { router, fault, counted: Mutex::default(), dies: Notify::new(), guard })
+        Arc::new(Self { router, fault, counted: Mutex::default(), lag: Mutex::default(), dies: Notify::new(), guard })
     }
 
     pub fn client(self: &Arc<Self>) -> Client {
@@ -101,6 +103,10 @@ impl Wire {
         std::mem::take(&mut self.counted.lock().requests)
     }
 
+    pub fn lags(&self, lag: Duration) {
+        *self.lag.lock() = lag;
+    }
+
     pub fn count(&self) -> usize {
         self.counted.lock().requests.len()
     }
@@ -111,6 +117,8 @@ impl Wire {
             let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
             if !watch {
                 self.note(&method, &path);
+                let lag = *self.lag.lock();
+                sleep(lag).await;
             }
             let answer = pass(&self.router, request).await;
             return if watch && answer.status().is_success() { self.disturb(answer) } else { answer };

@@ -2,15 +2,17 @@
 //! allocator, and the kernel is asked. One test in a process of its own, so that nothing else is counted.
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use crds::Tenant;
 use futures::stream;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{api::PartialObjectMeta, core::DeserializeGuard, runtime::watcher::Event};
 use operator::{
+    metrics::Metrics,
     note::Note,
     replicas::Loaded,
+    statuses::Statuses,
     stores::Stores,
     tenant::outcome::{Outcome, Outcomes, Serving},
     watch,
@@ -92,9 +94,13 @@ where
 
 #[tokio::test]
 async fn ten_thousand_tenants_fit() {
-    let (stores, outcomes) = (Stores::default(), Outcomes::default());
+    let (stores, outcomes) = (Arc::new(Stores::default()), Outcomes::default());
     let before = anonymous_bytes();
-    let told = watch::unlabelled(stream::iter(list(tenant).map(Ok)));
+    let statuses = Statuses::<Tenant>::new(&Metrics::default(), &stores, |stores| &stores.tenants);
+    let told = watch::prepared(stream::iter(list(tenant).map(Ok)), |tenant| {
+        tenant.metadata.labels = None;
+        statuses.shelve(tenant);
+    });
     watch::keep(None, told, &stores.tenants, |_| ()).await;
     let tenants = anonymous_bytes();
     watch::keep(None, stream::iter(list(|n| note::<Secret>("signing-key", n)).map(Ok)), &stores.secrets, |_| ()).await;

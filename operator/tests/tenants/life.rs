@@ -68,7 +68,7 @@ async fn states_of_ready(
 }
 
 #[tokio::test]
-async fn a_new_generation_that_takes_its_time_opens_ready_before_it_closes_it() {
+async fn a_new_generation_that_replicas_are_late_to_serve_says_so_until_they_do() {
     let world = World::with_operator().await;
     world.apply(ACME).await;
     world.ready::<Tenant>("acme").await;
@@ -76,11 +76,11 @@ async fn a_new_generation_that_takes_its_time_opens_ready_before_it_closes_it() 
     world.replicas.deaf.lock().push("acme".into());
     world.apply(&ACME.replace("hostnames:", "suspended: true, hostnames:")).await;
     let hears = async {
-        world.condition::<Tenant>("acme", "Ready", "Unknown", "Reconciling").await;
+        world.condition::<Tenant>("acme", "Ready", "False", "PartiallyProgrammed").await;
         world.replicas.deaf.lock().clear();
     };
     let (seen, ()) = tokio::join!(states_of_ready(states, 2), hears);
-    assert_eq!(seen.first().unwrap(), &("Unknown".to_owned(), "Reconciling".to_owned()));
+    assert_eq!(seen.first().unwrap(), &("False".to_owned(), "PartiallyProgrammed".to_owned()));
     assert_eq!(seen.last().unwrap(), &("True".to_owned(), "Ready".to_owned()));
 }
 
