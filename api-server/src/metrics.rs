@@ -2,7 +2,6 @@
 
 use std::sync::atomic::AtomicU64;
 
-use contract::version;
 use prometheus_client::{
     encoding::{
         EncodeLabelSet,
@@ -13,7 +12,6 @@ use prometheus_client::{
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
-        info::Info,
     },
     registry::{Registry, Unit},
 };
@@ -188,8 +186,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.started_at.clone(),
         );
-        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
-        registry.register("build", "Which build this is", build);
+        telemetry::register_build(registry);
         let mut internal = Registry::with_prefix("tenantry_api");
         metrics.limits.register(&mut internal);
         metrics.payments.register(&mut internal);

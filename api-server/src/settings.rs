@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use telemetry::LogFormat;
 use url::Url;
 
 use crate::jobs::settings::Job;
@@ -263,12 +264,6 @@ pub struct Log {
     /// The name of this pod: tells replicas apart in the traces.
     #[arg(long, env = "TENANTRY_POD_NAME")]
     pub pod_name: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    Json,
-    Text,
 }
 
 /// A network: all addresses that begin with the same bits.

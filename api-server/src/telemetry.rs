@@ -1,61 +1,25 @@
-//! Logs to stdout, one JSON object a line; traces by OTLP where an endpoint is set, continued from the caller's.
+//! What the API says of itself: logs and traces ([`telemetry`]), and each request's part of its caller's trace.
 
-use anyhow::Context as _;
 use http::{HeaderMap, Method, StatusCode};
-use opentelemetry::{
-    KeyValue, global,
-    propagation::Extractor,
-    trace::{Status, TracerProvider as _},
-};
-use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry::{global, propagation::Extractor, trace::Status};
+use telemetry::{Running, Telemetry};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{
-    extract::UserId,
-    settings::{Log, LogFormat},
-};
+use crate::{extract::UserId, settings::Log};
 
-/// Sends what is still to be sent when it is dropped at the end of `main`.
-#[must_use]
-pub struct Telemetry(Option<SdkTracerProvider>);
-
-pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
-    let filter = EnvFilter::try_new(&log.log_level).with_context(|| {
-        format!("TENANTRY_LOG_LEVEL={:?} is not a log filter: use a level such as info", log.log_level)
-    })?;
-    // PostgreSQL's notices (a table that exists already) are no news.
-    let filter = filter.add_directive("sqlx::postgres::notice=warn".parse()?);
-    let lines = match log.log_format {
-        LogFormat::Json => tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).boxed(),
-        LogFormat::Text => tracing_subscriber::fmt::layer().boxed(),
+pub fn start(log: &Log) -> anyhow::Result<Running> {
+    let telemetry = Telemetry {
+        service: "tenantry-api",
+        instance: log.pod_name.as_deref(),
+        level: &log.log_level,
+        level_variable: "TENANTRY_LOG_LEVEL",
+        // PostgreSQL's notices (a table that exists already) are no news.
+        quiet: &["sqlx::postgres::notice=warn"],
+        format: log.log_format,
+        endpoint: log.otlp_endpoint.as_deref(),
     };
-    let endpoint = log.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
-    let provider = endpoint.map(|endpoint| exporter(endpoint, log.pod_name.as_deref())).transpose()?;
-    let traces =
-        provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("tenantry-api")));
-    if provider.is_some() {
-        global::set_text_map_propagator(TraceContextPropagator::new());
-    }
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
-        .with(traces)
-        .try_init()
-        .context("telemetry was started twice")?;
-    Ok(Telemetry(provider))
-}
-
-fn exporter(endpoint: &str, pod: Option<&str>) -> anyhow::Result<SdkTracerProvider> {
-    let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(&endpoint).build();
-    let exporter =
-        exporter.with_context(|| format!("OTEL_EXPORTER_OTLP_ENDPOINT: cannot send traces to {endpoint}"))?;
-    let instance = pod.map(|pod| KeyValue::new("service.instance.id", pod.to_owned()));
-    let resource = Resource::builder().with_service_name("tenantry-api").with_attributes(instance).build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    telemetry.start()
 }
 
 /// Makes `span` part of the trace that the caller's `traceparent` names. Without an endpoint this does nothing.
@@ -96,15 +60,5 @@ pub fn describe(
     }
     if status.is_server_error() {
         span.set_status(Status::error(""));
-    }
-}
-
-impl Drop for Telemetry {
-    fn drop(&mut self) {
-        if let Some(provider) = &self.0
-            && let Err(error) = provider.shutdown()
-        {
-            tracing::warn!(%error, "the last traces could not be sent");
-        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use telemetry::LogFormat;
 
 use crate::{
     hooks::{check::Check, platform::ApplyPlatform},
@@ -81,12 +82,6 @@ pub struct Settings {
     /// Image of the API where a Platform does not name one.
     #[arg(long, env = "API_IMAGE", default_value = DEFAULT_API_IMAGE, global = true)]
     pub api_image: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    Json,
-    Text,
 }
 
 impl Settings {

@@ -34,7 +34,6 @@ pub mod requests;
 pub mod role_binding;
 pub mod statuses;
 pub mod stores;
-pub mod telemetry;
 pub mod tenant;
 pub mod visits;
 pub mod watch;

@@ -6,11 +6,11 @@ use clap::Parser;
 use kube::{Config, client::ClientBuilder};
 use operator::{
     Parts,
-    cli::{Cli, Command},
+    cli::{Cli, Command, Settings},
     metrics::Metrics,
     requests::CountRequests,
-    telemetry,
 };
+use telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::{limit::ConcurrencyLimitLayer, timeout::TimeoutLayer};
@@ -44,7 +44,7 @@ async fn run(Cli { command, settings }: Cli) -> anyhow::Result<()> {
     match command.unwrap_or_default() {
         Command::Crds => print_crds(),
         Command::Run => {
-            let _telemetry = telemetry::start(&settings)?;
+            let _running = telemetry(&settings).start()?;
             let metrics = Metrics::default();
             let client = client(&metrics).await?;
             operator::run_with(Parts { metrics, ..Parts::new(settings, client)? }, on_signal()?).await
@@ -53,6 +53,18 @@ async fn run(Cli { command, settings }: Cli) -> anyhow::Result<()> {
         Command::ApplyPlatform(apply) => {
             tell(&[apply.run(client(&Metrics::default()).await?, &settings.pod_namespace).await?])
         }
+    }
+}
+
+fn telemetry(settings: &Settings) -> Telemetry<'_> {
+    Telemetry {
+        service: "tenantry-operator",
+        instance: Some(&settings.pod_name),
+        level: &settings.log_level,
+        level_variable: "LOG_LEVEL",
+        quiet: &[],
+        format: settings.log_format,
+        endpoint: settings.otlp_endpoint.as_deref(),
     }
 }
 

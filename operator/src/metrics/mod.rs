@@ -12,11 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::version;
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
@@ -121,8 +120,7 @@ impl Default for Metrics {
             "1 for the status and reason that each condition of a Platform has now",
             inner.platforms.clone(),
         );
-        let build = Info::new([("version", version::VERSION), ("commit", version::COMMIT)]);
-        registry.register("build", "Which build this is", build);
+        telemetry::register_build(&mut registry);
         registry.register("leader", "1 while this replica holds the Lease", inner.leader.clone());
         registry.register(
             "leader_transitions",
