@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 
-use crate::{context::Ctx, readiness::Readiness};
+use crate::{context::Ctx, metrics::Census, readiness::Readiness};
 
 #[derive(Clone)]
 struct Admin {
@@ -37,7 +37,8 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    match admin.ctx.metrics.render(&admin.ctx.stores, &admin.ctx.replicas) {
+    let Ctx { metrics, stores, replicas, .. } = admin.ctx.as_ref();
+    match metrics.render(stores, &Census::take(&admin.ctx), replicas) {
         Ok(text) => {
             ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
         }

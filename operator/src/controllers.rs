@@ -344,7 +344,12 @@ impl Watches<'_> {
             }
         };
         for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
-            let events = watch::unlabelled(watch::whole(api, config.clone()));
+            let ctx = self.ctx.clone();
+            // No reconciler asks for labels, and a map of them takes as much as a small spec.
+            let events = watch::prepared(watch::whole(api, config.clone()), move |object: &mut K| {
+                object.meta_mut().labels = None;
+                K::statuses(&ctx).shelve(object);
+            });
             let malformed: OnUnreadable = |ctx, object| {
                 ctx.malformed.note::<K>(&object);
                 unreadable::<K>(ctx, object);

@@ -1,7 +1,7 @@
 //! What is kept of an object that is watched only to notice a touch, and of which there are as many as Tenants: a tenth of
 //! what its metadata takes.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, marker::PhantomData};
 
 use contract::names::{ANNOTATION_REVISION, LABEL_PLATFORM, LABEL_TENANT};
 use jiff::Timestamp;
@@ -10,9 +10,8 @@ use kube::{
     Resource, ResourceExt,
     api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},
 };
-use uuid::Uuid;
 
-use crate::{stores::Kept, tenant::signing_key};
+use crate::{kube_ext::Uid, stores::Kept, tenant::signing_key};
 
 /// Labels that are kept.
 const OURS: [&str; 3] = [LABEL_TENANT, LABEL_PLATFORM, signing_key::LABEL];
@@ -32,30 +31,6 @@ pub struct Note<K> {
     created: Option<Timestamp>,
     deleting: bool,
     kind: PhantomData<fn() -> K>,
-}
-
-/// A uid in as few bytes as it has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Uid {
-    Number(Uuid),
-    /// The API does not promise that it is a UUID, and as one it could not be told apart from its other spellings.
-    Text(Box<str>),
-}
-
-impl From<&str> for Uid {
-    fn from(text: &str) -> Self {
-        let number = Uuid::try_parse(text).ok().filter(|number| number.to_string() == text);
-        number.map_or_else(|| Self::Text(text.into()), Self::Number)
-    }
-}
-
-impl fmt::Display for Uid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => number.fmt(f),
-            Self::Text(text) => f.write_str(text),
-        }
-    }
 }
 
 impl<K> Clone for Note<K> {
@@ -158,17 +133,4 @@ impl<K: Resource<DynamicType = ()> + 'static> Kept for Note<K> {
     }
 
     fn trim(&mut self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_uid_is_told_as_it_was_written() {
-        for text in ["3f2c5d4e-9a41-4c55-8f6b-000000000001", "3F2C5D4E-9A41-4C55-8F6B-000000000001", "u-1", ""] {
-            assert_eq!(Uid::from(text).to_string(), text);
-        }
-        assert!(size_of::<Option<Uid>>() <= 24);
-    }
 }

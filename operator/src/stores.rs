@@ -89,6 +89,9 @@ impl<K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> Kept for K {
             annotations.retain(|key, _| !key.starts_with("kubectl.kubernetes.io/"));
         }
         meta.annotations.take_if(|annotations| annotations.is_empty());
+        // What was read from JSON has room for more.
+        meta.finalizers.iter_mut().for_each(Vec::shrink_to_fit);
+        meta.owner_references.iter_mut().for_each(Vec::shrink_to_fit);
     }
 }
 

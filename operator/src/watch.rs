@@ -85,15 +85,16 @@ pub fn whole<K: Namespaced>(
     watcher(api, config.page_size(PAGE)).default_backoff()
 }
 
-/// The same objects without their labels, which no reconciler asks for: a map of them takes as much as a small spec.
-pub fn unlabelled<K: Kept + Resource>(
+/// The same objects, each made ready to be kept.
+pub fn prepared<K: Kept>(
     events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send,
+    prepare: impl Fn(&mut K) + Send,
 ) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send {
-    events.map(|mut event| {
+    events.map(move |mut event| {
         if let Ok(Event::Apply(object) | Event::InitApply(object)) = &mut event
             && let DeserializeGuard(Ok(object)) = object
         {
-            object.meta_mut().labels = None;
+            prepare(object);
         }
         event
     })

@@ -6,6 +6,7 @@ mod installed;
 mod labels;
 mod owner;
 mod standing;
+mod uid;
 
 pub use apply::{Applied, Namespaced, Prepared, apply, delete};
 pub use conditions::{Conditions, State, Transition, find};
@@ -13,3 +14,4 @@ pub use installed::{Installed, Peer};
 pub use labels::{platform_labels, tenant_labels};
 pub use owner::{owned_by, owner};
 pub use standing::{ANEW, Standing};
+pub use uid::Uid;

@@ -19,10 +19,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::{
-    census::Census,
-    labels::{Failure, Kind, Object, PlatformVerdict, Request, Unready, Verdict},
-};
+pub use self::census::Census;
+use self::labels::{Failure, Kind, Object, PlatformVerdict, Request, Unready, Verdict};
 use crate::{
     replicas::Replicas,
     stores::{Kept, Stores},
@@ -224,11 +222,11 @@ impl Metrics {
     }
 
     /// Everything in the OpenMetrics text format; what is counted from state is counted now.
-    pub fn render(&self, stores: &Stores, replicas: &Replicas) -> Result<String, fmt::Error> {
+    pub fn render(&self, stores: &Stores, census: &Census, replicas: &Replicas) -> Result<String, fmt::Error> {
         self.observe_running();
         self.observe_failing();
-        self.observe_objects(stores);
-        self.observe_platforms(stores);
+        self.observe_unreadable(stores);
+        self.observe_statuses(census);
         let (all, silent) = replicas.count();
         self.0.replicas.set(i64::try_from(all).unwrap_or(i64::MAX));
         self.0.silent_replicas.set(i64::try_from(silent).unwrap_or(i64::MAX));
@@ -259,23 +257,7 @@ impl Metrics {
         }
     }
 
-    fn observe_platforms(&self, stores: &Stores) {
-        self.0.platforms.clear();
-        for platform in stores.platforms.all() {
-            for condition in platform.status.iter().flat_map(|status| &status.conditions) {
-                let verdict = PlatformVerdict {
-                    namespace: platform.id().0.to_owned(),
-                    name: platform.id().1.to_owned(),
-                    condition: condition.type_.clone(),
-                    status: condition.status.clone(),
-                    reason: condition.reason.clone(),
-                };
-                self.0.platforms.get_or_create(&verdict).set(1);
-            }
-        }
-    }
-
-    fn observe_objects(&self, stores: &Stores) {
+    fn observe_unreadable(&self, stores: &Stores) {
         let unreadable = [
             ("Platform", stores.platforms.count_unreadable()),
             ("Tenant", stores.tenants.count_unreadable()),
@@ -289,19 +271,20 @@ impl Metrics {
             // Counted from zero, or Prometheus would see no increase in the first one.
             self.0.malformed.get_or_create(&kind).inc_by(0);
         }
-        let mut census = Census::default();
-        census.count(&stores.platforms);
-        census.count(&stores.tenants);
-        census.count(&stores.role_bindings);
-        census.count(&stores.payment_providers);
-        census.count(&stores.rate_limit_policies);
+    }
+
+    fn observe_statuses(&self, census: &Census) {
+        self.0.platforms.clear();
         self.0.objects.clear();
         self.0.unready.clear();
-        for (verdict, number) in census.verdicts {
-            self.0.objects.get_or_create(&verdict).set(number);
+        for (verdict, number) in &census.verdicts {
+            self.0.objects.get_or_create(verdict).set(*number);
         }
-        for (unready, number) in census.unready {
-            self.0.unready.get_or_create(&unready).set(number);
+        for (unready, number) in &census.unready {
+            self.0.unready.get_or_create(unready).set(*number);
+        }
+        for verdict in &census.platforms {
+            self.0.platforms.get_or_create(verdict).set(1);
         }
     }
 }

@@ -7,7 +7,10 @@ use super::*;
 use crate::replicas::Http;
 
 fn render(metrics: &Metrics, stores: &Stores) -> String {
-    metrics.render(stores, &Replicas::new(Http::new().unwrap())).unwrap()
+    let mut census = Census::default();
+    census.count(&stores.tenants, |tenant| tenant.status.as_ref().unwrap().conditions.clone());
+    census.name(&stores.platforms, |platform| platform.status.as_ref().unwrap().conditions.clone());
+    metrics.render(stores, &census, &Replicas::new(Http::new().unwrap())).unwrap()
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The status of an object as it stands, also in the moment before the watch tells of what we wrote ourselves, and for a
 //! visit that began in that moment: from the status before its own last word it would write that word once more.
 
+mod said;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -24,10 +26,11 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
+use self::said::Said;
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
-    kube_ext::{Conditions, Namespaced, State, find},
+    kube_ext::{Conditions, Namespaced, State, Uid, find},
     metrics::Metrics,
     stores::{Kept, Shelf, Stores},
 };
@@ -96,6 +99,8 @@ struct Known<S> {
     writing: HashSet<String>,
     /// Generations that wait for a verdict of somebody else, and since when.
     waiting: HashMap<String, (Option<i64>, Instant)>,
+    /// The conditions of what is on the shelf.
+    said: Said,
 }
 
 #[derive(Clone)]
@@ -107,7 +112,8 @@ struct Written<S> {
 impl<K: Judged> Statuses<K> {
     /// The statuses of the objects on this shelf.
     pub fn new(metrics: &Metrics, stores: &Arc<Stores>, shelf: fn(&Stores) -> &Shelf<K>) -> Self {
-        let known = Known { written: HashMap::new(), writing: HashSet::new(), waiting: HashMap::new() };
+        let known =
+            Known { written: HashMap::new(), writing: HashSet::new(), waiting: HashMap::new(), said: Said::default() };
         Self { known: Mutex::new(known), metrics: metrics.clone(), stores: stores.clone(), shelf }
     }
 
@@ -119,9 +125,31 @@ impl<K: Judged> Statuses<K> {
         let shelved = (self.shelf)(&self.stores).get(namespace, name);
         let shelved = shelved.as_deref().filter(|shelved| shelved.uid() == object.uid());
         let told = shelved.filter(|shelved| version(*shelved) > version(object)).unwrap_or(object);
-        match written.filter(|written| version(told).is_some_and(|told| told < written.version)) {
-            Some(written) => written.status,
-            None => told.status().cloned().unwrap_or_default(),
+        if let Some(written) = written.filter(|written| version(told).is_some_and(|told| told < written.version)) {
+            return written.status;
+        }
+        let mut status = told.status().cloned().unwrap_or_default();
+        let observed = K::observed(&status);
+        K::state(&mut status, observed, self.conditions(told));
+        status
+    }
+
+    /// The conditions of an object from the shelf.
+    pub fn conditions(&self, object: &K) -> Vec<Condition> {
+        match object.status().map(K::conditions) {
+            Some(list) if !list.is_empty() => list.to_vec(),
+            _ => object.meta().uid.as_deref().map(|uid| self.known.lock().said.get(&uid.into())).unwrap_or_default(),
+        }
+    }
+
+    /// Takes the conditions out of an object that is to be kept: nobody reads them there, and they are half of it.
+    pub fn shelve(&self, object: &mut K) {
+        let Some(uid) = object.meta().uid.as_deref().map(Uid::from) else { return };
+        let list = object.status().map(K::conditions).unwrap_or_default();
+        self.known.lock().said.put(uid, list);
+        if let Some(status) = object.status_mut() {
+            let observed = K::observed(status);
+            K::state(status, observed, Vec::new());
         }
     }
 
@@ -131,6 +159,7 @@ impl<K: Judged> Statuses<K> {
         let mut known = self.known.lock();
         if gone {
             known.waiting.remove(&uid);
+            known.said.forget(&uid.as_str().into());
         }
         if known
             .written
@@ -309,6 +338,24 @@ mod tests {
             statuses.told(&tenant(told, 1), gone);
             assert_eq!(statuses.known.lock().written.len(), left, "{told} {gone}");
         }
+    }
+
+    #[test]
+    fn what_is_shelved_says_what_it_said() {
+        let (statuses, list) = (statuses(), |message: &str| {
+            let mut conditions = Conditions::new(of::TENANT, &[], Some(1), Timestamp::UNIX_EPOCH);
+            conditions.set(READY, State::True, "Ready", message);
+            conditions.into_vec()
+        });
+        let mut object = tenant("9", 1);
+        object.status.as_mut().unwrap().conditions = list("one");
+        let whole = object.status.clone().unwrap();
+        statuses.shelve(&mut object);
+        assert!(object.status.as_ref().unwrap().conditions.is_empty());
+        assert_eq!((statuses.of(&object), statuses.conditions(&object)), (whole, list("one")));
+        statuses.stores.tenants.put(object.clone());
+        statuses.told(&object, true);
+        assert_eq!(statuses.conditions(&object), []);
     }
 
     #[test]
