@@ -1,4 +1,4 @@
-//! The API as its callers have it: axios with interceptors, a browser, somebody who sends everything that the document
+//! The API as its callers have it: axios with interceptors, open sockets, a browser, somebody who sends everything that the document
 //! allows and what it forbids, and a provider of identity that others have certified.
 
 use std::{process::Stdio, time::Duration};
@@ -27,6 +27,33 @@ async fn axios_with_interceptors_stays_signed_in_and_signs_out() -> Result<()> {
         let base = format!("http://{}", platform.ingress.address);
         let said = node_js::script("frontend.mjs", &[&base, &acme.hostname, "ada@acme.example"]).await?;
         ensure!(said.trim() == r#"{"refreshes":1,"signedOut":1}"#, "{said}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn open_sockets_end_with_their_session_and_come_back_after_a_restart() -> Result<()> {
+    Platform::run(async |platform| {
+        let acme = platform.tenant("acme").await?;
+        let base = format!("http://{}", platform.ingress.address);
+        let home = node_js::clients().await?;
+        let arguments = [&*base, &acme.hostname, "ada@acme.example"];
+        let mut process = node_js::command(&home, "sockets.mjs", &arguments)?.stdout(Stdio::piped()).spawn()?;
+        let mut said = BufReader::new(process.stdout.take().context("its output is piped")?).lines();
+        let mut line = async || -> Result<String> {
+            let line = timeout(Duration::from_mins(2), said.next_line()).await??;
+            line.context("the client failed: its complaint is above")
+        };
+        let open = line().await?;
+        ensure!(open == "open", "{open}");
+        let kubectl = platform.kubectl()?;
+        let deployments = kubectl.run("get deployments -l tenantry.dev/platform=main -o name").await?;
+        let deployment = deployments.lines().next().context("there is no Deployment")?;
+        kubectl.run(&format!("rollout restart {deployment}")).await?;
+        let seen: Value = serde_json::from_str(&line().await?)?;
+        ensure!(seen["ended"] == 4 && seen["cameBack"] == 4, "{seen}");
+        eprintln!("sockets: {seen}");
         Ok(())
     })
     .await
