@@ -16,3 +16,6 @@ pub use outbound::Outbound;
 pub use own_databases::OwnDatabases;
 pub use redis::Redis;
 pub use token::Token;
+
+#[cfg(test)]
+pub use own_databases::tests::{apart, provisioned};

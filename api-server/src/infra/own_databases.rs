@@ -79,8 +79,11 @@ impl Own {
         if self.gone {
             return Err(sqlx::Error::PoolClosed);
         }
-        let migrate =
-            async || db::migrate(self.options.clone()).await.map_err(|error| sqlx::Error::Migrate(error.into()));
+        let migrate = async || {
+            // Migrations may take their time; that nobody is there is told as soon as everywhere else.
+            drop(self.gate.pass(self.pool.acquire()).await?);
+            db::migrate(self.options.clone()).await.map_err(|error| sqlx::Error::Migrate(error.into()))
+        };
         self.migrated.get_or_try_init(migrate).await?;
         Ok(&self.pool)
     }
@@ -92,7 +95,7 @@ fn close(pool: PgPool) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sqlx::query_scalar;
 
     use super::*;
@@ -103,7 +106,7 @@ mod tests {
     };
 
     /// A database of its own, as the operator's Job makes it.
-    async fn provisioned() -> (Login, Secret) {
+    pub async fn provisioned() -> (Login, Secret) {
         let mut url = url::Url::parse(&database_url()).unwrap();
         let name = format!("own_{}", uuid::Uuid::now_v7().simple());
         url.set_username(&name).unwrap();
@@ -113,6 +116,13 @@ mod tests {
         let admin = db::options(Some(&database_url())).unwrap();
         login::provision(&admin, &login, None, &rand::random()).await.unwrap();
         (login, Secret::new(url.as_str()))
+    }
+
+    /// A tenant whose data is at this address.
+    pub fn apart(app: &TestApp, name: &str, uri: &Secret) -> contract::TenantConfig {
+        let tenant = app.tenant(name);
+        let sealed = app.key.seal(tenant.id, contract::tenant::OwnDatabase::SEAL_FIELD, uri).unwrap();
+        contract::TenantConfig { database: Some(contract::tenant::OwnDatabase { uri: sealed }), ..tenant }
     }
 
     async fn users(db: &Db, tenant: TenantId) -> Result<i64, sqlx::Error> {
@@ -128,9 +138,7 @@ mod tests {
         app.register("ada@acme.test").await;
         assert_eq!(users(&app.app.db, acme).await.unwrap(), 1);
 
-        let mut own = app.tenant("acme");
-        let sealed = app.key.seal(acme, contract::tenant::OwnDatabase::SEAL_FIELD, &uri).unwrap();
-        own.database = Some(contract::tenant::OwnDatabase { uri: sealed });
+        let own = apart(&app, "acme", &uri);
         app.serve(&own);
         // Migrated on the way, and empty: the user is in the shared one.
         assert_eq!(users(&app.app.db, acme).await.unwrap(), 0);
@@ -156,9 +164,7 @@ mod tests {
     async fn a_document_whose_database_has_no_address_is_refused() {
         let app = TestApp::new().await;
         let acme = TenantId::derive("test", "acme");
-        let mut own = app.tenant("acme");
-        let sealed = app.key.seal(acme, contract::tenant::OwnDatabase::SEAL_FIELD, &Secret::new("nonsense")).unwrap();
-        own.database = Some(contract::tenant::OwnDatabase { uri: sealed });
+        let own = apart(&app, "acme", &Secret::new("nonsense"));
         let text = contract::codec::encode(&own).unwrap().text;
         assert!(!app.app.tenants.apply(&crate::tenancy::Found { tenant: "acme".into(), revision: None, text }));
         let report = app.app.tenants.report("acme").unwrap();

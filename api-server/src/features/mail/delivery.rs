@@ -12,7 +12,7 @@ use super::{
     letter::Letter,
     model::{self, Claimed, Content},
     render::{self, Envelope},
-    repo,
+    repo::{self, Standing},
     service::row,
     smtp::{Outcome, Smtp},
 };
@@ -32,8 +32,8 @@ const SHOWN: SignedDuration = SignedDuration::from_hours(7 * 24);
 pub struct Visit {
     /// Mails that were taken in hand.
     pub taken: usize,
-    /// When something is due next.
-    pub due: Option<Timestamp>,
+    /// How the outbox stands after it; `None` with nothing to do and nothing dead.
+    pub standing: Option<Standing>,
     /// Why the server is of no use to anybody now.
     pub away: Option<String>,
 }
@@ -60,7 +60,7 @@ pub async fn visit(app: &App, tenant: &Arc<TenantSnapshot>) -> Result<Visit, sql
     repo::forget_finished(&mut tx, now.saturating_sub(SHOWN).unwrap_or(Timestamp::MIN)).await?;
     let standing = repo::survey(&mut tx, &[tenant.id.as_uuid()]).await?;
     tx.commit().await?;
-    Ok(Visit { taken, due: standing.first().and_then(|standing| standing.due), away })
+    Ok(Visit { taken, standing: standing.into_iter().next(), away })
 }
 
 /// Sends one mail and notes what came of it. Gives the reason where the server is away.

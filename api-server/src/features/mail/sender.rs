@@ -3,7 +3,8 @@
 //! Tenants take turns, a few mails each, so that one with ten thousand mails delays nobody's password. Which tenants have
 //! mail is known from this process's own commits at once, from earlier looks (a mail that is to be tried again), and from going
 //! around all tenants: that finds what a replica left that is gone. A look at a tenant with a database of its own costs a
-//! connection to it, so those are visited more rarely.
+//! connection to it, so those are visited more rarely, and by visits of their own: one of these databases can be away, and
+//! whoever waits for it must not be everybody.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use contract::TenantId;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep},
@@ -29,6 +30,10 @@ use crate::{app::App, tenancy::TenantSnapshot};
 
 /// Tenants at a time; times the mails of each, the connections to the server.
 const TENANTS: usize = 4;
+/// Of these, tenants with a database of their own: what hangs there leaves places for the others.
+const OWN_TENANTS: usize = 2;
+/// Until a tenant is looked at again whose database was away.
+const DATABASE_AWAY: SignedDuration = SignedDuration::from_secs(30);
 /// Once around all tenants.
 const ROUND: Duration = Duration::from_secs(20);
 /// Tenants of the shared database that one query looks at, at least.
@@ -47,6 +52,8 @@ struct Rota {
     queue: VecDeque<TenantId>,
     /// In the queue or being visited.
     busy: HashSet<TenantId>,
+    /// Those with a database of their own that are being visited.
+    own: HashSet<TenantId>,
     /// Woken while being visited.
     again: HashSet<TenantId>,
     /// When to look again.
@@ -85,9 +92,9 @@ pub async fn run(app: App, stop: impl Future<Output = ()> + Send) {
             continue;
         }
         while visits.len() < TENANTS
-            && let Some(tenant) = rota.queue.pop_front()
+            && let Some((tenant, snapshot)) = rota.next(&app)
         {
-            let (app, snapshot) = (app.clone(), rota.snapshot(&app, tenant));
+            let app = app.clone();
             visits.spawn(async move {
                 let visit = match &snapshot {
                     Some(snapshot) => visit(&app, snapshot).await,
@@ -110,7 +117,7 @@ pub async fn run(app: App, stop: impl Future<Output = ()> + Send) {
                     }
                     Err(error) => {
                         tracing::warn!(%error, "the outbox cannot be read");
-                        rota.visited(tenant, &Visit::default());
+                        rota.failed(tenant, app.clock.now());
                     }
                 }
             }
@@ -149,6 +156,7 @@ impl Rota {
         Self {
             queue: VecDeque::new(),
             busy: HashSet::new(),
+            own: HashSet::new(),
             again: HashSet::new(),
             later: BTreeSet::new(),
             figures: HashMap::new(),
@@ -168,18 +176,52 @@ impl Rota {
         }
     }
 
+    /// Whose turn it is, unless too many are waiting for databases of their own already.
+    fn next(&mut self, app: &App) -> Option<(TenantId, Option<Arc<TenantSnapshot>>)> {
+        for place in 0..self.queue.len() {
+            let tenant = *self.queue.get(place)?;
+            let snapshot = self.snapshot(app, tenant);
+            let is_own = snapshot.as_ref().is_some_and(|snapshot| snapshot.database.is_some());
+            if !is_own || self.own.len() < OWN_TENANTS {
+                self.queue.remove(place);
+                if is_own {
+                    self.own.insert(tenant);
+                }
+                return Some((tenant, snapshot));
+            }
+        }
+        None
+    }
+
     fn visited(&mut self, tenant: TenantId, visit: &Visit) {
-        self.busy.remove(&tenant);
+        self.end(tenant);
+        match visit.standing {
+            Some(standing) => self.figures.insert(tenant, standing),
+            None => self.figures.remove(&tenant),
+        };
         if self.again.remove(&tenant) || (visit.taken > 0 && visit.away.is_none()) {
             self.wake(tenant);
-        } else if let Some(due) = visit.due {
+        } else if let Some(due) = visit.standing.and_then(|standing| standing.due) {
             self.later.insert((due, tenant));
         }
+    }
+
+    /// Its database did not answer. The figures of before stand.
+    fn failed(&mut self, tenant: TenantId, now: Timestamp) {
+        self.end(tenant);
+        self.again.remove(&tenant);
+        self.later.insert((now.saturating_add(DATABASE_AWAY).unwrap_or(now), tenant));
+    }
+
+    fn end(&mut self, tenant: TenantId) {
+        self.busy.remove(&tenant);
+        self.own.remove(&tenant);
     }
 
     /// Which visit failed is not known: those that wait are the only ones that are busy for sure.
     fn forget_busy(&mut self) {
         self.busy = self.queue.iter().copied().collect();
+        self.own.clear();
     }
 
     fn snapshot(&self, app: &App, tenant: TenantId) -> Option<Arc<TenantSnapshot>> {
@@ -207,7 +249,7 @@ impl Rota {
         self.survey(app, &shared, now).await;
         if self.rounds % OWN_EVERY == 1 {
             for tenant in own {
-                self.survey(app, &[tenant.id], now).await;
+                self.wake(tenant.id);
             }
         }
     }
@@ -254,5 +296,33 @@ impl Rota {
         metrics.queued.set(self.figures.values().map(|standing| standing.queued).sum());
         metrics.dead.set(self.figures.values().map(|standing| standing.dead).sum());
         metrics.oldest.set(oldest.map_or(0, |oldest| now.duration_since(oldest).as_secs()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::Secret;
+
+    use super::*;
+    use crate::{infra::apart, testing::TestApp};
+
+    #[tokio::test]
+    async fn tenants_with_databases_of_their_own_leave_places_for_the_others() {
+        let app = TestApp::empty().await;
+        let mut rota = Rota::new();
+        for n in 0..5 {
+            app.serve(&apart(&app, &format!("own{n}"), &Secret::new("postgres://a:b@127.0.0.1:1/c")));
+            rota.wake(app.tenant(&format!("own{n}")).id);
+        }
+        app.serve(&app.tenant("shared"));
+        rota.wake(app.tenant("shared").id);
+        let mut turn = || rota.next(&app.app).map(|(_, snapshot)| snapshot.unwrap().name.to_string());
+        assert_eq!([turn(), turn(), turn()].map(Option::unwrap), ["own0", "own1", "shared"]);
+        assert_eq!(turn(), None, "nobody else is visited, though there is a place");
+
+        let now = app.clock.now();
+        rota.failed(app.tenant("own1").id, now);
+        assert_eq!(rota.next(&app.app).unwrap().1.unwrap().name.as_str(), "own2");
+        assert!(rota.later.contains(&(now + DATABASE_AWAY, app.tenant("own1").id)), "it is looked at again");
     }
 }

@@ -1,3 +1,4 @@
+mod own_databases;
 pub mod server;
 mod through_a_server;
 mod words;
