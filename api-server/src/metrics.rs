@@ -239,3 +239,52 @@ fn known(method: &http::Method) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALERTS: &str = include_str!("../../helm/tenantry/files/alerts.yaml");
+    /// Begin when they first count: their labels are not known before, and what is alerted is no single occurrence.
+    const BEGIN_LATER: [(&str, &str); 3] = [
+        ("tenantry_api_requests_total", "a share of all requests is alerted"),
+        ("tenantry_api_request_duration_seconds_bucket", "a quantile of many requests is alerted"),
+        (
+            "tenantry_api_rate_limit_decisions_total",
+            "minutes of errors are alerted; a limit's first decision begins all of its outcomes",
+        ),
+    ];
+
+    /// What an alert sees the increase of: the name, and of each label the values that it asks for.
+    fn counted(alerts: &str) -> Vec<(String, Vec<String>)> {
+        let calls = ["increase(", "rate("].into_iter().flat_map(|call| alerts.split(call).skip(1));
+        let selectors = calls.map(|rest| rest.split('[').next().unwrap());
+        let parsed = selectors.map(|selector| {
+            let (name, matchers) = selector.trim_end_matches('}').split_once('{').unwrap_or((selector, ""));
+            let values =
+                matchers.split(',').filter_map(|matcher| matcher.split_once('=')).flat_map(|(label, value)| {
+                    let values = value.trim_start_matches('~').trim_matches('"').split('|');
+                    values.map(|value| format!("{label}=\"{value}\"")).collect::<Vec<_>>()
+                });
+            (name.to_owned(), values.collect())
+        });
+        parsed.filter(|(name, _)| name.starts_with("tenantry_api_")).collect()
+    }
+
+    #[test]
+    fn what_alerts_count_is_there_before_it_first_happens() {
+        let counted = counted(ALERTS);
+        assert!(counted.iter().any(|(_, values)| values.contains(&"outcome=\"mismatch\"".to_owned())), "{counted:?}");
+        assert!(counted.len() >= 8, "{counted:?}");
+        let first_scrape = Metrics::new().encode().unwrap();
+        for (name, values) in counted.iter().filter(|(name, _)| BEGIN_LATER.iter().all(|(later, _)| later != name)) {
+            let lines: Vec<_> =
+                first_scrape.lines().filter(|line| line.split(['{', ' ']).next() == Some(name)).collect();
+            assert!(!lines.is_empty() && lines.iter().all(|line| line.ends_with(" 0")), "{name}: {lines:?}");
+            for value in values {
+                assert!(lines.iter().any(|line| line.contains(value)), "{name} with {value}: {lines:?}");
+            }
+        }
+        assert_eq!(first_scrape.matches("tenantry_api_credential_stuffing_total{").count(), 2);
+    }
+}

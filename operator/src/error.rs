@@ -49,6 +49,10 @@ pub enum ReconcileError {
     Waiting { reason: &'static str, message: String },
 }
 
+/// The words for what the API server says, or does not say.
+pub const API_SERVER_REASONS: [&str; 6] =
+    ["Conflict", "Forbidden", "Refused", "NotFound", "ApiServerError", "ApiServerUnreachable"];
+
 impl ReconcileError {
     pub fn invalid(reason: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { reason, message: message.into() }
@@ -80,15 +84,16 @@ impl ReconcileError {
 
     /// A word for metrics and events.
     pub fn reason(&self) -> &'static str {
+        let [conflict, forbidden, refused, not_found, error, unreachable] = API_SERVER_REASONS;
         match self {
             Self::Invalid { reason, .. } | Self::Waiting { reason, .. } => reason,
             Self::Kube { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) if status.is_conflict() => "Conflict",
-                kube::Error::Api(status) if status.is_forbidden() => "Forbidden",
-                kube::Error::Api(status) if status.is_invalid() => "Refused",
-                kube::Error::Api(status) if status.is_not_found() => "NotFound",
-                kube::Error::Api(_) => "ApiServerError",
-                _ => "ApiServerUnreachable",
+                kube::Error::Api(status) if status.is_conflict() => conflict,
+                kube::Error::Api(status) if status.is_forbidden() => forbidden,
+                kube::Error::Api(status) if status.is_invalid() => refused,
+                kube::Error::Api(status) if status.is_not_found() => not_found,
+                kube::Error::Api(_) => error,
+                _ => unreachable,
             },
         }
     }

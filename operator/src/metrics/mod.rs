@@ -22,6 +22,7 @@ use prometheus_client::{
 pub use self::census::Census;
 use self::labels::{Failure, Kind, Object, PlatformVerdict, Request, Unready, Verdict};
 use crate::{
+    error::API_SERVER_REASONS,
     replicas::Replicas,
     stores::{Kept, Stores},
 };
@@ -63,6 +64,18 @@ struct Inner {
     failing: Mutex<HashMap<Object, Instant>>,
 }
 
+/// Shown as 0 from the start: from nothing to 1 is no increase to Prometheus. What a kind's own steps find wrong is in the
+/// conditions of its objects too, which have alerts of their own.
+fn errors_from_zero() -> Family<Failure, Counter> {
+    let errors = Family::<Failure, Counter>::default();
+    for kind in ["Platform", "Tenant", "RoleBinding", "PaymentProvider", "RateLimitPolicy"] {
+        for reason in API_SERVER_REASONS {
+            drop(errors.get_or_create(&Failure { kind: kind.into(), reason: reason.into() }));
+        }
+    }
+    errors
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("tenantry_operator");
@@ -70,7 +83,7 @@ impl Default for Metrics {
             || Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
         let mut inner = Inner {
             durations: Family::new_with_constructor(buckets),
-            errors: Family::default(),
+            errors: errors_from_zero(),
             last_success: Family::default(),
             queue_depth: Family::default(),
             malformed: Family::default(),

@@ -26,6 +26,22 @@ fn a_reconcile_is_visible_while_it_runs_and_counted_when_it_ends() {
 }
 
 #[test]
+fn what_alerts_count_is_there_before_it_first_happens() {
+    let alerts = include_str!("../../../helm/tenantry/files/alerts.yaml");
+    let first_scrape = render(&Metrics::default(), &Stores::default());
+    let names = alerts.split("increase(").skip(1).map(|rest| rest.split(['[', '{']).next().unwrap());
+    let names: Vec<_> = names.filter(|name| name.starts_with("tenantry_operator_")).collect();
+    assert_eq!(names, ["tenantry_operator_reconcile_errors_total", "tenantry_operator_malformed_objects_total"]);
+    for name in names {
+        for kind in ["Platform", "Tenant", "RoleBinding", "PaymentProvider", "RateLimitPolicy"] {
+            let begun = format!("{name}{{kind=\"{kind}\"");
+            let lines: Vec<_> = first_scrape.lines().filter(|line| line.starts_with(&begun)).collect();
+            assert!(!lines.is_empty() && lines.iter().all(|line| line.ends_with(" 0")), "{begun}: {lines:?}");
+        }
+    }
+}
+
+#[test]
 fn what_fails_is_named_until_it_succeeds_and_never_more_than_a_hundred() {
     let (metrics, stores) = (Metrics::default(), Stores::default());
     for number in 0..150 {

@@ -37,6 +37,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    const ALL: [Self; 7] =
+        [Self::Applied, Self::Repeated, Self::Ignored, Self::Stale, Self::Unknown, Self::Mismatch, Self::Refused];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Applied => "applied",
@@ -52,6 +55,10 @@ impl Outcome {
 
 impl PaymentMetrics {
     pub fn register(&self, registry: &mut Registry) {
+        // Shown as 0 from the start: from nothing to 1 is no increase to Prometheus.
+        for outcome in Outcome::ALL {
+            drop(self.webhooks.get_or_create(&Label { outcome: outcome.as_str() }));
+        }
         registry.register("payment_webhooks", "Webhooks of payment providers by outcome", self.webhooks.clone());
     }
 
