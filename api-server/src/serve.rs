@@ -96,10 +96,11 @@ pub async fn answer(app: App, main: Router, management: Router) -> anyhow::Resul
     app.health.drain();
     sleep(app.http.drain()).await;
     stop.send_replace(true);
-    if timeout(LAST_SOCKETS, sockets).await.is_err() {
+    let (sockets, main) = tokio::join!(timeout(LAST_SOCKETS, sockets), timeout(LAST_REQUESTS, main));
+    if sockets.is_err() {
         tracing::warn!("open sockets were cut off after {LAST_SOCKETS:?}");
     }
-    if timeout(LAST_REQUESTS, main).await.is_err() {
+    if main.is_err() {
         tracing::warn!(in_flight = app.metrics.in_flight.get(), "requests were cut off after {LAST_REQUESTS:?}");
     }
     // Mails in hand are finished, or they would be sent twice.

@@ -35,8 +35,12 @@ pub async fn run(app: App, stop: impl Future<Output = ()>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = &mut stop => break,
-            _ = ticks.tick() => look(&app).await,
+            () = async {
+                ticks.tick().await;
+                look(&app).await;
+            } => {}
         }
     }
     app.realtime.close().await;
