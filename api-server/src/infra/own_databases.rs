@@ -81,7 +81,8 @@ impl Own {
         }
         let migrate = async || {
             // Migrations may take their time; that nobody is there is told as soon as everywhere else.
-            drop(self.gate.pass(self.pool.acquire()).await?);
+            // Boxed, or every caller's future would be as large as the whole beginning of a connection.
+            drop(Box::pin(self.gate.pass(self.pool.acquire())).await?);
             db::migrate(self.options.clone()).await.map_err(|error| sqlx::Error::Migrate(error.into()))
         };
         self.migrated.get_or_try_init(migrate).await?;
