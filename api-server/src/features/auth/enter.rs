@@ -9,10 +9,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
+    device::Device,
     model::AuthError,
     proof::Proof,
     repo::{self, NewSession},
-    service::{Auth, Device, SignedIn, issue, must_verify, refresh_expiry},
+    service::{Auth, SignedIn, issue, must_verify, refresh_expiry},
     tokens::{self, RefreshSecret},
 };
 use crate::{
@@ -37,6 +38,17 @@ pub enum Entered {
     SecondFactor(Pending),
     /// The tenant demands a second factor, and the account has none: the session is good for setting one up, only.
     Enrolment(Box<Limited>),
+}
+
+impl Entered {
+    /// What to tell whoever asks to be let in.
+    pub fn message(&self) -> &'static str {
+        match self {
+            Self::SignedIn(_) => "Signed in",
+            Self::SecondFactor(_) => "Show your second factor",
+            Self::Enrolment(_) => "Set up a second factor",
+        }
+    }
 }
 
 /// A login that waits for its second factor.

@@ -2,29 +2,26 @@
 
 use axum::{extract::State, response::IntoResponse};
 use contract::Secret;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    enter::Entered,
-    hashing::HashError,
+    device::Device,
     keep::Keep,
-    model::{self, AuthError, LogoutScope, NewUser},
-    service::{Device, Registered, SignedIn},
-    step_up::{Asked, FactorStepUp, RECENT},
-    tokens::{RefreshSecret, TokenError},
+    model::{self, LogoutScope, NewUser},
+    service::Registered,
+    session_out::SessionOut,
+    step_up::{Asked, FactorStepUp},
+    tokens::RefreshSecret,
 };
 use crate::{
     app::App,
     error::{ApiError, Detail},
-    extract::{Json, Me, Path, Principal, Query, SessionId, Tenant, User, Valid, Validate, Violations},
-    features::{
-        factors::Held,
-        users::{self, FullName, UserOut, email_rules, name_rules},
-    },
+    extract::{Json, Me, Path, Principal, Query, SessionId, Tenant, Valid, Validate, Violations},
+    features::users::{self, FullName, UserOut, email_rules, name_rules},
     middleware::{Scope, bearer},
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
@@ -120,94 +117,6 @@ pub struct LogoutQuery {
     /// Which sessions to end; also taken from the body.
     #[param(inline)]
     scope: Option<LogoutScope>,
-}
-
-/// Who signed in, and with what they stay so.
-///
-/// Where a second factor is asked for there are no tokens, but `mfaRequired` and `mfaToken`.
-#[derive(Default, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionOut {
-    /// Absent while a second factor is to be shown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<UserOut>,
-    /// For the header `Authorization: Bearer …`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_token: Option<String>,
-    /// Good once, for `POST /auth/refresh`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refresh_token: Option<String>,
-    /// The same as `accessToken`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "Bearer")]
-    pub token_type: Option<&'static str>,
-    /// Seconds until the access token expires.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 900)]
-    pub expires_in: Option<u32>,
-    /// True, and no tokens, when the tenant wants the address verified first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub verification_required: Option<bool>,
-    /// True where the account has a second factor: show it with `POST /auth/2fa/verify`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mfa_required: Option<bool>,
-    /// Names the sign-in that waits for its second factor; good once, for `expiresIn` seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mfa_token: Option<String>,
-    /// What the account can show: `totp`, `passkey`, `recoveryCode`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = json!(["totp", "recoveryCode"]))]
-    pub methods: Option<Vec<&'static str>>,
-    /// True where the tenant demands a second factor and the account has none: the access token is good for setting one
-    /// up, and for nothing else. There is no refresh token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mfa_enrolment_required: Option<bool>,
-}
-
-impl From<Entered> for SessionOut {
-    fn from(entered: Entered) -> Self {
-        match entered {
-            Entered::SignedIn(signed_in) => Self::from(*signed_in),
-            Entered::SecondFactor(pending) => Self {
-                mfa_required: Some(true),
-                mfa_token: Some(pending.token.expose().to_owned()),
-                methods: Some(pending.held.methods()),
-                expires_in: Some(pending.expires_in),
-                ..Self::default()
-            },
-            Entered::Enrolment(limited) => Self {
-                user: Some(UserOut::from(&limited.user)),
-                token: Some(limited.access_token.clone()),
-                access_token: Some(limited.access_token),
-                token_type: Some("Bearer"),
-                expires_in: Some(limited.expires_in),
-                mfa_enrolment_required: Some(true),
-                ..Self::default()
-            },
-        }
-    }
-}
-
-impl From<SignedIn> for SessionOut {
-    fn from(signed_in: SignedIn) -> Self {
-        Self {
-            user: Some(UserOut::from(&signed_in.user)),
-            token: Some(signed_in.access_token.clone()),
-            access_token: Some(signed_in.access_token),
-            refresh_token: Some(signed_in.refresh_token.expose().to_owned()),
-            token_type: Some("Bearer"),
-            expires_in: Some(signed_in.expires_in),
-            ..Self::default()
-        }
-    }
-}
-
-impl From<User> for SessionOut {
-    fn from(unverified: User) -> Self {
-        Self { user: Some(UserOut::from(&unverified)), verification_required: Some(true), ..Self::default() }
-    }
 }
 
 /// The old password as proof, and the new one.
@@ -313,11 +222,7 @@ async fn login(
     Valid(Json(body)): Valid<Json<Credentials>>,
 ) -> Answer<SessionOut> {
     let entered = app.auth.login(&tenant.0, &body.email, Secret::new(body.password), &device).await?;
-    let message = match &entered {
-        Entered::SignedIn(_) => "Signed in",
-        Entered::SecondFactor(_) => "Show your second factor",
-        Entered::Enrolment(_) => "Set up a second factor",
-    };
+    let message = entered.message();
     Ok(keep.place(Reply::ok(entered.into()).with_message(message)))
 }
 
@@ -451,80 +356,4 @@ async fn end_session(
 async fn get_jwks(tenant: Tenant) -> impl IntoResponse {
     let cache = (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     ([cache], axum::Json(tenant.keys.jwks.clone()))
-}
-
-impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Device {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut http::request::Parts, state: &S) -> Result<Self, ApiError> {
-        let scope = Scope::from_request_parts(parts, state).await?;
-        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        Ok(Self {
-            ip: scope.client_ip().to_string(),
-            behind_proxy: scope.behind_proxy(),
-            user_agent: user_agent.map(|text| text.chars().take(500).collect()),
-            request_id: Some(scope.request_id().to_owned()),
-            api_key: scope.user().and_then(|user| user.as_machine()).map(|machine| machine.key),
-        })
-    }
-}
-
-impl From<AuthError> for ApiError {
-    fn from(error: AuthError) -> Self {
-        let unauthorized = |code, message: &'static str| Self::new(StatusCode::UNAUTHORIZED, code, message);
-        match error {
-            AuthError::Users(error) => error.into(),
-            AuthError::Mail(error) => error.into(),
-            AuthError::NoSuchSession => Self::not_found("No such session"),
-            AuthError::WrongPassword => {
-                Self::validation(vec![Detail::new("currentPassword", "WRONG", "it is not the current password")])
-            }
-            AuthError::Password(faults) => Self::validation(faults),
-            AuthError::FactorRequired => {
-                unauthorized("MFA_REQUIRED", "This tenant demands a second factor by now: sign in again")
-            }
-            AuthError::StepUpRequired(held) => step_up_required(held),
-            AuthError::InvalidCredentials => unauthorized("INVALID_CREDENTIALS", "Invalid credentials"),
-            AuthError::Throttled(seconds) => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "TOO_MANY_ATTEMPTS",
-                "Too many attempts: wait, or reset the password",
-            )
-            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds)),
-            AuthError::EmailNotVerified => Self::forbidden("Verify your address first").with_code("EMAIL_NOT_VERIFIED"),
-            AuthError::InvalidRefreshToken => {
-                unauthorized("INVALID_REFRESH_TOKEN", "Invalid refresh token: sign in again")
-            }
-            AuthError::TokenReused => {
-                unauthorized("TOKEN_REUSED", "Token reuse detected: the session has ended, sign in again")
-            }
-            AuthError::SessionEnded => Self::invalid_token("The session has ended: sign in again"),
-            AuthError::Token(TokenError::Expired) => Self::invalid_token("Token expired"),
-            AuthError::Token(error) => Self::invalid_token(error.to_string()),
-            AuthError::Hash(HashError::Busy) => {
-                Self::unavailable("Too many are signing in at this moment: try again", 2)
-            }
-            AuthError::Hash(error) => Self::internal(error),
-            AuthError::Sign(error) => Self::internal(error),
-            AuthError::Database(error) => error.into(),
-        }
-    }
-}
-
-/// Says what would do, in the body and as RFC 9470 wants it. Not a 401: a client would fetch a new access token, in vain.
-fn step_up_required(held: Held) -> ApiError {
-    let methods = if held.any() { held.methods() } else { vec!["password"] };
-    let ways = methods.iter().map(|way| Detail::new(*way, "ACCEPTED", "show it with POST /auth/step-up"));
-    let level = if held.any() { "aal2" } else { "aal1" };
-    let challenge = format!(
-        "Bearer error=\"insufficient_user_authentication\", acr_values=\"{level}\", max_age=\"{}\"",
-        RECENT.as_secs()
-    );
-    let error = ApiError::forbidden("Prove again who you are with POST /auth/step-up, then repeat the request")
-        .with_code("STEP_UP_REQUIRED")
-        .with_details(ways.collect());
-    match HeaderValue::from_str(&challenge) {
-        Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
-        Err(_) => error,
-    }
 }

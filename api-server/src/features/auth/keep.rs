@@ -6,7 +6,7 @@
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 
-use super::http::SessionOut;
+use super::session_out::SessionOut;
 use crate::{
     error::{ApiError, Detail},
     middleware::Scope,

@@ -7,7 +7,9 @@
 //! - Whoever says who they are comes in through [`Auth::enter`], where the tenant's policy may ask for a second factor.
 //! - Passwords are tried a few times freely and then ever more slowly, per account and per address, across replicas.
 
+mod attempts;
 mod breached;
+mod device;
 #[cfg(test)]
 mod dialects;
 mod enter;
@@ -20,12 +22,15 @@ mod hostile_tokens;
 mod http;
 mod keep;
 mod lasting;
+mod leave;
 mod model;
 mod proof;
 #[cfg(test)]
 mod refresh_storm;
+mod refusals;
 mod repo;
 mod service;
+mod session_out;
 mod sessions;
 mod step_up;
 #[cfg(test)]
@@ -33,14 +38,16 @@ mod tests;
 mod throttle;
 mod tokens;
 
+pub use device::Device;
 pub use enter::{Entered, Limited, Pending};
 pub use foreign::{Scheme, Unusable};
-pub use http::{SessionOut, router, well_known};
+pub use http::{router, well_known};
 pub use keep::Keep;
 pub use model::{AuthError, DEFAULT_ROLE, MAX_PASSWORD_CHARS};
 pub use proof::{Method, Proof};
 pub use repo::all_sessions;
-pub use service::{Auth, Device, SignedIn};
+pub use service::{Auth, SignedIn};
+pub use session_out::SessionOut;
 pub use sessions::State as SessionState;
 pub use step_up::{Asked, FactorStepUp, MayEnrol, RECENT, Standing, StepUp};
 pub use tokens::TokenError;

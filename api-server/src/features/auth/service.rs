@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use contract::{Secret, TenantId, auth::Mfa};
+use contract::{Secret, auth::Mfa};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{
+    device::Device,
     enter::Entered,
     hashing::{Hashing, Verdict},
-    model::{self, AuthError, LogoutScope, NewUser, Session},
+    model::{self, AuthError, NewUser},
     proof::{Method, Proof},
     repo,
     sessions::{Sessions, State},
     step_up::Standing,
-    throttle::{Alarm, Attempt, Throttle, Wait},
+    throttle::{Throttle, Wait},
     tokens::{self, RefreshSecret, Tokens},
 };
 use crate::{
@@ -39,28 +40,8 @@ pub struct Auth {
     pub(super) tokens: Tokens,
     pub(super) sessions: Sessions,
     hashing: Hashing,
-    throttle: Throttle,
+    pub(super) throttle: Throttle,
     pub(super) mail: Mail,
-}
-
-/// Where a request comes from, for the list of sessions and the audit.
-#[derive(Debug, Clone)]
-pub struct Device {
-    pub ip: String,
-    /// The address is of a proxy that was not declared as trusted: whoever comes through it has the same.
-    pub behind_proxy: bool,
-    pub user_agent: Option<String>,
-    /// Leads from the audit to the log.
-    pub request_id: Option<String>,
-    /// The key, where a program acts for the user.
-    pub api_key: Option<Uuid>,
-}
-
-impl Device {
-    /// The address, where it tells who asks.
-    pub fn known_ip(&self) -> Option<&str> {
-        (!self.behind_proxy).then_some(self.ip.as_str())
-    }
 }
 
 /// Somebody who is signed in now, with what they need to stay so.
@@ -180,42 +161,6 @@ impl Auth {
         self.enter(tx, tenant, user, Proof::by(Method::Password), "LOGIN", device).await
     }
 
-    /// Remembers that somebody tries stolen passwords, once for each alarm.
-    async fn record_alarms(&self, tenant: TenantId, alarms: &[Alarm], device: &Device) -> Result<(), sqlx::Error> {
-        if alarms.is_empty() {
-            return Ok(());
-        }
-        let mut tx = self.db.begin(tenant).await?;
-        for alarm in alarms {
-            let entry = Entry::new("tenant", "CREDENTIAL_STUFFING").of(tenant.to_string()).from(device).failed();
-            audit::record_in_tx(&mut tx, &entry.with(json!({ "kind": alarm.as_str() })), self.clock.now()).await?;
-        }
-        tx.commit().await
-    }
-
-    /// Remembers that a sign-in failed, the same way whether there is such an account or not: the time must not tell.
-    async fn record_failed_login(
-        &self,
-        tenant: TenantId,
-        email: &str,
-        user: Option<UserId>,
-        attempt: &Attempt,
-        device: &Device,
-    ) -> Result<(), sqlx::Error> {
-        let entry = Entry::new("user", "LOGIN").from(device).failed();
-        let entry = Entry { resource_id: user.map(|user| user.to_string()), ..entry };
-        let mut tx = self.db.begin(tenant).await?;
-        // From here on everybody has to wait, its owner too: they get a link that spares them that.
-        if attempt.locks
-            && let Some(address) = users::email(email)
-        {
-            let wish = Letter::Wish { wish: Wish::Unlock };
-            self.mail.enqueue(&mut tx, &Message::to_address(address, wish)).await?;
-        }
-        audit::record_in_tx(&mut tx, &entry, self.clock.now()).await?;
-        tx.commit().await
-    }
-
     /// Exchanges a refresh token for a new pair. `bearer` is the access token that came along, which may have expired
     /// but must be of the same session.
     ///
@@ -293,39 +238,6 @@ impl Auth {
         Err(AuthError::TokenReused)
     }
 
-    /// Ends sessions of a user and says how many.
-    pub async fn logout(
-        &self,
-        tenant: TenantId,
-        user: UserId,
-        session: SessionId,
-        scope: LogoutScope,
-        device: &Device,
-    ) -> Result<usize, AuthError> {
-        let (only, but) = match scope {
-            LogoutScope::Local => (Some(session), None),
-            LogoutScope::Others => (None, Some(session)),
-            LogoutScope::All => (None, None),
-        };
-        let now = self.clock.now();
-        let mut tx = self.db.begin(tenant).await?;
-        let ended = repo::revoke_sessions(&mut tx, user, only, but, "logout", now).await?;
-        record(&mut tx, "LOGOUT", user, Some(session), device, now).await?;
-        tx.commit().await?;
-        self.sessions.end(tenant, &ended).await;
-        Ok(ended.len())
-    }
-
-    /// Whose session a refresh token belongs to, for a logout without an access token.
-    pub async fn owner(&self, tenant: TenantId, token: &RefreshSecret) -> Result<(UserId, SessionId), AuthError> {
-        let now = self.clock.now();
-        let mut tx = self.db.begin(tenant).await?;
-        let session = repo::session_of_token(&mut tx, &token.digest()).await?.ok_or(AuthError::InvalidRefreshToken)?;
-        let user = repo::user_of_session(&mut tx, session, now).await?.ok_or(AuthError::InvalidRefreshToken)?;
-        tx.commit().await?;
-        Ok((user.id, session))
-    }
-
     /// Replaces the password of the signed-in user. Their other sessions end: whoever else knew the old one is out.
     pub async fn change_password(
         &self,
@@ -375,29 +287,6 @@ impl Auth {
         Ok(())
     }
 
-    /// Begins an attempt at an account's second factor. Counted apart from its password: a right password must not
-    /// forget wrong codes, or who has the password could try all of them.
-    pub async fn begin_factor(&self, tenant: TenantId, user: UserId, device: &Device) -> Result<Attempt, AuthError> {
-        let account = factor_of(user);
-        self.throttle.begin(tenant, &account, device.known_ip()).await.map_err(|Wait(s)| AuthError::Throttled(s))
-    }
-
-    /// The second factor was wrong: that counts against the address too.
-    pub async fn factor_failed(&self, tenant: TenantId, attempt: &Attempt, device: &Device) -> Result<(), sqlx::Error> {
-        let alarms = self.throttle.failed(attempt).await;
-        self.record_alarms(tenant, &alarms, device).await
-    }
-
-    /// Lets an account's second factor be tried again at once.
-    pub async fn unlock_factor(&self, tenant: TenantId, user: UserId) {
-        self.throttle.unlock(tenant, &factor_of(user)).await;
-    }
-
-    /// The second factor was right.
-    pub async fn factor_succeeded(&self, attempt: &Attempt) {
-        self.throttle.succeeded(attempt).await;
-    }
-
     /// Remembers that the user of a session proved again who they are.
     pub async fn renew_standing(
         &self,
@@ -426,22 +315,6 @@ impl Auth {
         Ok(tokens::sign(tenant, me, standing, self.clock.now())?)
     }
 
-    /// Lets an account be tried again at once.
-    pub async fn unlock(&self, tenant: TenantId, email: &str) {
-        self.throttle.unlock(tenant, email).await;
-    }
-
-    /// Begins a try of the code that was mailed to this address. Counted apart from its password.
-    pub async fn begin_code(&self, tenant: TenantId, email: &str, device: &Device) -> Result<Attempt, AuthError> {
-        let account = format!("code of {email}");
-        self.throttle.begin(tenant, &account, device.known_ip()).await.map_err(|Wait(s)| AuthError::Throttled(s))
-    }
-
-    /// The code was right.
-    pub async fn code_succeeded(&self, attempt: &Attempt) {
-        self.throttle.succeeded(attempt).await;
-    }
-
     /// The hash of a password that keeps the tenant's policy.
     pub async fn hash_within_policy(&self, tenant: &TenantSnapshot, password: Secret) -> Result<String, AuthError> {
         let policy = &tenant.auth.password;
@@ -450,78 +323,6 @@ impl Auth {
             return Err(AuthError::Password(faults));
         }
         Ok(self.hashing.hash(password, policy.argon2).await?)
-    }
-
-    /// Where a user is signed in.
-    pub async fn sessions(&self, tenant: TenantId, user: UserId) -> Result<Vec<Session>, AuthError> {
-        let mut tx = self.db.begin(tenant).await?;
-        let sessions = repo::live_sessions(&mut tx, user, self.clock.now()).await?;
-        tx.commit().await?;
-        Ok(sessions)
-    }
-
-    /// Ends one session of a user.
-    pub async fn end_session(
-        &self,
-        tenant: TenantId,
-        user: UserId,
-        session: SessionId,
-        device: &Device,
-    ) -> Result<(), AuthError> {
-        let now = self.clock.now();
-        let mut tx = self.db.begin(tenant).await?;
-        let ended = repo::revoke_sessions(&mut tx, user, Some(session), None, "logout", now).await?;
-        if ended.is_empty() {
-            return Err(AuthError::NoSuchSession);
-        }
-        record(&mut tx, "END_SESSION", user, Some(session), device, now).await?;
-        tx.commit().await?;
-        self.sessions.end(tenant, &ended).await;
-        Ok(())
-    }
-
-    /// The sessions of a user that count, within a transaction of another room.
-    pub async fn sessions_of(
-        &self,
-        tx: &mut TenantTx,
-        user: UserId,
-        now: Timestamp,
-    ) -> Result<Vec<SessionId>, sqlx::Error> {
-        Ok(repo::live_sessions(tx, user, now).await?.into_iter().map(|session| session.id).collect())
-    }
-
-    /// Ends all sessions of a user within a transaction of another room; call [`Auth::forget_sessions`] after it.
-    pub async fn revoke_all(
-        &self,
-        tx: &mut TenantTx,
-        user: UserId,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<(), sqlx::Error> {
-        repo::revoke_sessions(tx, user, None, None, reason, now).await.map(drop)
-    }
-
-    /// Ends the sessions of a user but for `keep`, within a transaction of another room; give what it returns to
-    /// [`Auth::forget_sessions`] after the commit.
-    pub async fn revoke_others(
-        &self,
-        tx: &mut TenantTx,
-        user: UserId,
-        keep: Option<SessionId>,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<Vec<SessionId>, sqlx::Error> {
-        repo::revoke_sessions(tx, user, None, keep, reason, now).await
-    }
-
-    /// Makes ended sessions known to every replica, after the commit.
-    pub async fn forget_sessions(&self, tenant: TenantId, sessions: &[SessionId]) {
-        self.sessions.end(tenant, sessions).await;
-    }
-
-    /// Makes a changed account known to its open sessions on every replica, after the commit.
-    pub async fn renew_sessions(&self, tenant: TenantId, sessions: &[SessionId], user: &User) {
-        self.sessions.renew(tenant, sessions, user).await;
     }
 }
 
@@ -539,11 +340,6 @@ pub(super) fn issue(
     Ok(SignedIn { user, access_token, refresh_token, expires_in })
 }
 
-/// What the throttle counts wrong codes of an account under: no address looks like it.
-fn factor_of(user: UserId) -> String {
-    format!("factor of {user}")
-}
-
 pub(super) fn must_verify(tenant: &TenantSnapshot, user: &User) -> bool {
     wants_verified(tenant) && !user.email_verified
 }
@@ -557,7 +353,7 @@ pub(super) fn refresh_expiry(tenant: &TenantSnapshot, now: Timestamp) -> Timesta
         .unwrap_or(Timestamp::MAX)
 }
 
-async fn record(
+pub(super) async fn record(
     tx: &mut TenantTx,
     action: &'static str,
     user: UserId,

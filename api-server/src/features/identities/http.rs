@@ -189,7 +189,8 @@ async fn finish_sign_in(
     Valid(Json(body)): Valid<Json<Finish>>,
 ) -> Answer<SessionOut> {
     let entered = app.identities.sign_in(&tenant.0, &body.into(), &device).await?;
-    Ok(keep.place(Reply::ok(entered.into())))
+    let message = entered.message();
+    Ok(keep.place(Reply::ok(entered.into()).with_message(message)))
 }
 
 /// The accounts elsewhere that one can sign in with.

@@ -178,6 +178,7 @@ async fn a_user_links_and_unlinks_but_keeps_a_way_in() {
     assert_eq!(gone.status, StatusCode::OK, "{}", gone.text);
     // Who came by the provider has no other way in.
     let carol = world.sign_in().await;
+    assert_eq!(carol.json["message"], "Signed in");
     let listed = world.app.get("/api/v1/auth/identities").bearer(&token(&carol)).send().await;
     let path = format!("/api/v1/auth/identities/{}", listed.json["data"][0]["id"].as_str().unwrap());
     let last = world.app.request(http::Method::DELETE, &path).bearer(&token(&carol)).send().await;
