@@ -18,4 +18,4 @@ pub use redis::Redis;
 pub use token::Token;
 
 #[cfg(test)]
-pub use own_databases::tests::{apart, provisioned};
+pub(crate) use own_databases::tests::{apart, provisioned};

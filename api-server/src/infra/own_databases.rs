@@ -107,7 +107,7 @@ pub(super) mod tests {
     };
 
     /// A database of its own, as the operator's Job makes it.
-    pub async fn provisioned() -> (Login, Secret) {
+    pub(crate) async fn provisioned() -> (Login, Secret) {
         let mut url = url::Url::parse(&database_url()).unwrap();
         let name = format!("own_{}", uuid::Uuid::now_v7().simple());
         url.set_username(&name).unwrap();
@@ -120,7 +120,7 @@ pub(super) mod tests {
     }
 
     /// A tenant whose data is at this address.
-    pub fn apart(app: &TestApp, name: &str, uri: &Secret) -> contract::TenantConfig {
+    pub(crate) fn apart(app: &TestApp, name: &str, uri: &Secret) -> contract::TenantConfig {
         let tenant = app.tenant(name);
         let sealed = app.key.seal(tenant.id, contract::tenant::OwnDatabase::SEAL_FIELD, uri).unwrap();
         contract::TenantConfig { database: Some(contract::tenant::OwnDatabase { uri: sealed }), ..tenant }
