@@ -129,6 +129,12 @@ pub struct IdentityOut {
     pub last_used_at: Timestamp,
 }
 
+/// A link that is no more.
+#[derive(Serialize, ToSchema)]
+struct UnlinkedOut {
+    id: Uuid,
+}
+
 impl IdentityOut {
     pub fn of(tenant: &TenantSnapshot, identity: Identity) -> Self {
         let Identity { id, issuer, subject: _, email, created_at, last_used_at } = identity;
@@ -246,7 +252,8 @@ async fn finish_link(
 /// Take a link away.
 #[utoipa::path(delete, path = "/auth/identities/{id}", operation_id = "unlink_identity", tag = "auth",
     params(("id" = Uuid, Path, description = "The identity's id")), security(("bearer" = [])), responses(
-    (status = 200, description = "It signs nobody in any more", body = Envelope<Option<bool>>),
+    (status = 200, description = "It signs nobody in any more", body = Envelope<UnlinkedOut>),
+    (status = 403, description = "The second factor was not shown lately: `STEP_UP_REQUIRED`", body = ErrorBody),
     (status = 404, description = "One has no such identity", body = ErrorBody),
     (status = 409, description = "It is the last way to sign in", body = ErrorBody),
 ))]
@@ -256,9 +263,9 @@ async fn unlink(
     tenant: Tenant,
     device: Device,
     Path(id): Path<Uuid>,
-) -> Answer<Option<bool>> {
+) -> Answer<UnlinkedOut> {
     app.identities.unlink(&tenant, &me, id, &device).await?;
-    Ok(Reply::ok(None).with_message("Unlinked"))
+    Ok(Reply::ok(UnlinkedOut { id }).with_message("Unlinked"))
 }
 
 impl From<IdentityError> for ApiError {

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Response, header};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation,
-    jwk::{Jwk, JwkSet, PublicKeyUse},
+    jwk::{JwkSet, PublicKeyUse},
 };
 use moka::sync::Cache;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -224,19 +224,16 @@ impl OpenId {
             return Err(untrusted("it is signed by an algorithm that proves nothing here"));
         }
         let kid = header.kid.as_deref();
-        let newer;
-        let mut known_key = key(&known.keys, kid, header.alg);
-        if known_key.is_none() {
-            newer = self.known(provider, KEYS_FRESH).await?;
-            known_key = key(&newer.keys, kid, header.alg);
-        }
-        let key = known_key.ok_or(untrusted("it is signed by a key that the provider does not publish"))?;
+        let key = match key(&known.keys, kid, header.alg) {
+            Some(key) => Some(key),
+            None => key(&self.known(provider, KEYS_FRESH).await?.keys, kid, header.alg),
+        };
+        let key = key.ok_or(untrusted("it is signed by a key that the provider does not publish"))?;
         let mut validation = Validation::new(header.alg);
         // Times by the house's clock; issuer and audience below, where they can be told apart.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.set_required_spec_claims::<&str>(&["exp", "iss", "aud", "sub"]);
-        let key = DecodingKey::from_jwk(key).map_err(|_| untrusted("its key cannot be used"))?;
         let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation)
             .map_err(|_| untrusted("its signature is not the provider's, or a claim is missing"))?
             .claims;
@@ -331,18 +328,17 @@ impl OpenId {
 }
 
 /// The one key that may check this token: by its id, or where the token has none, the only one that fits.
-fn key<'a>(keys: &'a JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Option<&'a Jwk> {
-    let fits = |jwk: &&Jwk| {
+fn key(keys: &JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
+    let mut fitting = keys.keys.iter().filter_map(|jwk| {
         let signs = jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
         let says = jwk.common.key_algorithm.is_none_or(|says| format!("{says:?}") == format!("{algorithm:?}"));
-        let family = DecodingKey::from_jwk(jwk).is_ok_and(|key| key.family() == algorithm.family());
-        signs && says && family
-    };
-    let mut fitting = keys.keys.iter().filter(fits);
-    match kid {
-        Some(kid) => fitting.find(|jwk| jwk.common.key_id.as_deref() == Some(kid)),
-        None => fitting.next().filter(|_| fitting.next().is_none()),
-    }
+        let named = kid.is_none() || jwk.common.key_id.as_deref() == kid;
+        let key = (signs && says && named).then(|| DecodingKey::from_jwk(jwk).ok()).flatten();
+        key.filter(|key| key.family() == algorithm.family())
+    });
+    let first = fitting.next();
+    // With an id, the first of that name counts; without, there must be no choice.
+    first.filter(|_| kid.is_some() || fitting.next().is_none())
 }
 
 /// `https`, or this machine.
