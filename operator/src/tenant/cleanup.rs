@@ -55,10 +55,22 @@ pub async fn is_alive(ctx: &Ctx, tenant: &Tenant) -> Result<bool, ReconcileError
     Ok(now.is_some_and(|now| now.uid() == tenant.uid() && now.metadata.deletion_timestamp.is_none()))
 }
 
+/// The Tenant as the API server has it now, if it still waits for its end. A watch may be behind: where this Tenant is gone,
+/// another may have come by its name, which serves its document and finds its data; or its owner may have said meanwhile that
+/// the data is to stay.
+async fn going(ctx: &Ctx, tenant: &Tenant) -> Result<Option<Tenant>, ReconcileError> {
+    let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
+    let tenants: Api<Tenant> = Api::namespaced(ctx.client.clone(), &namespace);
+    let now = tenants.get_opt(&name).await.doing(|| format!("read Tenant {namespace}/{name}"))?;
+    Ok(now.filter(|now| {
+        now.uid() == tenant.uid()
+            && now.metadata.deletion_timestamp.is_some()
+            && now.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+    }))
+}
+
 pub async fn cleanup(ctx: &Ctx, tenant: &Tenant) -> Result<Action, ReconcileError> {
-    if !tenant.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        return Ok(Action::await_change());
-    }
+    let Some(tenant) = &going(ctx, tenant).await? else { return Ok(Action::await_change()) };
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
     // By name too: a document that was written a moment ago may not be on the shelf yet.
     let documents: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &namespace);

@@ -71,6 +71,8 @@ pub struct Wire {
     counted: Mutex<Counted>,
     /// How long every read takes.
     lag: Mutex<Duration>,
+    /// The kind whose ends are not told.
+    ends_untold: Mutex<Option<&'static str>>,
     /// The operator is to die now.
     pub dies: Notify,
     pub guard: Guard,
@@ -86,7 +88,15 @@ struct Counted {
 
 impl Wire {
     pub fn new(router: Router, fault: Option<Fault>, guard: Guard) -> Arc<Self> {
-        Arc::new(Self { router, fault, counted: Mutex::default(), lag: Mutex::default(), dies: Notify::new(), guard })
+        Arc::new(Self {
+            router,
+            fault,
+            counted: Mutex::default(),
+            lag: Mutex::default(),
+            ends_untold: Mutex::default(),
+            dies: Notify::new(),
+            guard,
+        })
     }
 
     pub fn client(self: &Arc<Self>) -> Client {
@@ -105,6 +115,11 @@ impl Wire {
 
     pub fn lags(&self, lag: Duration) {
         *self.lag.lock() = lag;
+    }
+
+    /// From now on no watch tells that an object of this kind is gone.
+    pub fn hides_ends_of(&self, kind: &'static str) {
+        *self.ends_untold.lock() = Some(kind);
     }
 
     pub fn count(&self) -> usize {
@@ -199,10 +214,19 @@ impl Wire {
         Response::from_parts(parts, Body::from_stream(told))
     }
 
+    fn is_hidden(&self, line: &[u8]) -> bool {
+        let Some(kind) = *self.ends_untold.lock() else { return false };
+        let event: Value = serde_json::from_slice(line).unwrap_or_default();
+        event["type"] == "DELETED" && event["object"]["kind"] == kind
+    }
+
     /// What is told in place of an event, and whether that is the end.
     async fn tell(&self, line: Vec<u8>) -> (Vec<u8>, bool) {
         if line.starts_with(b"{\"type\":\"BOOKMARK\"") {
             return (line, false);
+        }
+        if self.is_hidden(&line) {
+            return (Vec::new(), false);
         }
         let at = {
             let mut counted = self.counted.lock();

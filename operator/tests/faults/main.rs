@@ -17,6 +17,7 @@ mod counts;
 mod fault;
 mod guard;
 mod image;
+mod late;
 mod node;
 mod script;
 mod world;
