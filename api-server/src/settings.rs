@@ -181,7 +181,7 @@ pub struct Http {
     pub hash_threads: usize,
 
     /// Connections of Socket.IO that this process holds open at most; half of them for one tenant.
-    #[arg(long, env = "TENANTRY_MAX_SOCKETS", default_value_t = 10_000)]
+    #[arg(long, env = "TENANTRY_MAX_SOCKETS", default_value = "10000")]
     pub max_sockets: usize,
 }
 

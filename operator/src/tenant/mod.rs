@@ -65,7 +65,7 @@ pub async fn visit(tenant: Arc<Tenant>, visit: Visit, ctx: Arc<Ctx>) -> Result<A
 
 pub async fn reconcile(tenant: Arc<Tenant>, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
     if tenant.metadata.deletion_timestamp.is_some() {
-        return cleanup::cleanup(&ctx, &tenant).await;
+        return Box::pin(cleanup::cleanup(&ctx, &tenant)).await;
     }
     let hold = cleanup::hold(&ctx, &tenant).await?;
     if hold == Hold::Gone {
