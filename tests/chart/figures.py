@@ -17,13 +17,17 @@ def structs(source):
     return {name: dict(re.findall(r"(\w+): ([^\n]+?),?\n", body + "\n")) or {"0": body} for name, body in found}
 
 
+def sources_of(package):
+    """Of a package, and of what both register alike."""
+    return [path.read_text() for folder in (package, "crds/telemetry") for path in (ROOT / folder / "src").rglob("*.rs")]
+
+
 @functools.cache
 def metrics():
     """Name of a series → the labels it may have."""
     out = {}
     for package, prefix in PREFIXES.items():
-        sources = [path.read_text() for path in (ROOT / package / "src").rglob("*.rs")]
-        sources = [source for source in sources if "prometheus_client::" in source]
+        sources = [source for source in sources_of(package) if "prometheus_client::" in source]
         kinds = {name: fields for source in sources for name, fields in structs(source).items()}
         fields = [pair for fields in kinds.values() for pair in fields.items()]
         # Of two fields of one name, the one that is a metric.

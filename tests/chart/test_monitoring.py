@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from figures import metrics, unknown
+from figures import metrics, sources_of, unknown
 from schemas import VERSIONS, complaints
 from support import CHART, ROOT, only, render, rendered, values
 
@@ -82,8 +82,8 @@ def test_the_figures_are_found_in_the_sources():
     assert known["tenantry_api_request_duration_seconds_bucket"] == {"method", "route"}
     assert known["tenantry_api_rate_limit_decisions_total"] == {"limit", "outcome"}
     assert known["tenantry_operator_build_info"] == known["tenantry_api_build_info"] == {"version", "commit"}
-    calls = sum(len(re.findall(r"\b(?:registry|http)\s*\.register(?:_with_unit)?\(", path.read_text()))
-                for package in ("operator", "api-server") for path in (ROOT / package / "src").rglob("*.rs"))
+    calls = sum(len(re.findall(r"\b(?:registry|http)\s*\.register(?:_with_unit)?\(", source))
+                for package in ("operator", "api-server") for source in sources_of(package))
     assert len({re.sub("_(bucket|count|sum)$", "", name) for name in known}) == calls
 
 
