@@ -5,19 +5,12 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
-    script::SCRIPT,
+    script::{SCRIPT, STORES_TOUCHED},
     world::{Run, World},
 };
 
 /// Enough that a look at each of them would be seen.
 const MANY: usize = 40;
-
-/// What the platform connects with, as it was but for a label.
-const TOUCHED: &str = "
-kind: Secret
-metadata: {name: db, labels: {touched: once}}
-stringData: {uri: 'postgres://tenantry@db/tenantry'}
-";
 
 fn tenant(number: usize, display_name: &str) -> String {
     format!(
@@ -181,7 +174,7 @@ fn a_platform_that_is_looked_at_again_applies_only_what_differs() {
 fn a_platform_that_is_looked_at_again_and_stands_costs_no_write() {
     World::new().with_operator(async |run| {
         serve(run, 1).await;
-        run.apply(TOUCHED).await;
+        run.apply(STORES_TOUCHED).await;
         run.rests().await;
         let requests = run.wire.requests();
         assert!(requests.contains(&"GET secrets/db".to_owned()), "it was not looked at: {requests:?}");

@@ -1,27 +1,14 @@
 //! What a watch that is behind must not do.
 
 use crate::{
-    script::{Deed, SCRIPT},
+    script::{BETA, Deed, SCRIPT, STORES_TOUCHED},
     world::World,
 };
-
-const BETA: &str = "
-kind: Tenant
-metadata: {name: beta}
-spec: {hostnames: [beta.example], deletionPolicy: Delete}
-";
 
 const BETA_AGAIN: &str = "
 kind: Tenant
 metadata: {name: beta}
 spec: {hostnames: [beta.example]}
-";
-
-/// A change that makes every Tenant be looked at.
-const TOUCHED: &str = "
-kind: Secret
-metadata: {name: db, labels: {touched: once}}
-stringData: {uri: 'postgres://tenantry@db/tenantry'}
 ";
 
 #[test]
@@ -36,7 +23,7 @@ fn the_end_of_a_tenant_that_the_watch_has_not_told_of_is_not_carried_out_once_mo
         run.does(Deed::Delete("Tenant", "beta")).await;
         run.rests().await;
         assert!(run.wire.requests().iter().any(|request| request == "PATCH jobs/beta-purge"));
-        run.apply(TOUCHED).await;
+        run.apply(STORES_TOUCHED).await;
         run.rests().await;
         run.apply(BETA_AGAIN).await;
         run.rests().await;

@@ -42,6 +42,13 @@ pub const SCRIPT: &[(&str, &[Deed])] = &[
     ("one comes back", &[Apply(ACME)]),
 ];
 
+/// What the platform connects with, as it was but for a label: every Tenant is looked at.
+pub const STORES_TOUCHED: &str = "
+kind: Secret
+metadata: {name: db, labels: {touched: once}}
+stringData: {uri: 'postgres://tenantry@db/tenantry'}
+";
+
 const STORES: &str = "
 kind: Secret
 metadata: {name: db}
@@ -107,7 +114,7 @@ metadata: {name: acme}
 spec: {hostnames: [acme.example, shop.acme.example], displayName: Acme Shops}
 ";
 
-const BETA: &str = "
+pub const BETA: &str = "
 kind: Tenant
 metadata: {name: beta}
 spec: {hostnames: [beta.example], deletionPolicy: Delete}
