@@ -13,8 +13,9 @@ use crate::{
     app::App,
     condition,
     error::{ApiError, Detail},
-    extract::{CurrentUser, Permission, permissions::ReadUsers},
+    extract::{CurrentUser, Permission, UserId, permissions::ReadUsers},
     middleware::{Credential, recognize},
+    tenancy::TenantSnapshot,
 };
 
 /// Does what an event asks for, and gives what its acknowledgement says.
@@ -85,7 +86,7 @@ pub fn token(given: &Value) -> Option<&str> {
     given.as_str().or_else(|| given.get("token")?.as_str()).filter(|token| !token.is_empty())
 }
 
-fn room(argument: &Value) -> Result<crate::extract::UserId, ApiError> {
+fn room(argument: &Value) -> Result<UserId, ApiError> {
     argument.as_str().and_then(room_user).ok_or_else(|| {
         let cure = "use `user:<id>` with the id of a user";
         ApiError::validation(vec![Detail::new("room", "UNKNOWN_ROOM", cure)])
@@ -93,7 +94,7 @@ fn room(argument: &Value) -> Result<crate::extract::UserId, ApiError> {
 }
 
 /// The tenant as it is now: a connection outlives many revisions.
-fn tenant_of(app: &App, handshake: &Handshake) -> Result<Arc<crate::tenancy::TenantSnapshot>, ApiError> {
+fn tenant_of(app: &App, handshake: &Handshake) -> Result<Arc<TenantSnapshot>, ApiError> {
     let opened_at = handshake.scope.tenant().ok_or_else(|| ApiError::internal("a socket without a tenant"))?;
     let tenant = app.tenants.by_name(opened_at.name.as_str()).filter(|tenant| tenant.id == opened_at.id);
     tenant
