@@ -5,6 +5,7 @@ pub mod db;
 pub mod gate;
 pub mod outbound;
 mod own_databases;
+pub mod patience;
 pub mod redis;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,8 @@ use redis::{
     Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use tokio::time::timeout;
+
+use super::patience;
 
 /// A request waits no longer than this for what Redis knows: the database knows it too. The time counts from the call, so
 /// it also bounds the wait for a connection that is being made anew.
@@ -130,5 +131,5 @@ fn connect(client: &Client) -> Result<ConnectionManager, RedisError> {
 
 async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} ms", deadline.as_millis()));
-    timeout(deadline, answer).await.unwrap_or_else(|_| Err(late().into()))
+    patience::within(deadline, answer).await.unwrap_or_else(|| Err(late().into()))
 }

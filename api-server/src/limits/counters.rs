@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use redis::{ErrorKind, RedisError, Script, ServerErrorKind};
 
 use super::rate::{Algorithm, Rate, Spent, Verdict};
-use crate::infra::Redis;
+use crate::infra::{Redis, patience};
 
 /// What one request asks of one rate.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub enum CountersError {
     #[error("Redis: {0}")]
     Redis(#[from] RedisError),
     #[error("Redis did not answer within {} ms", DEADLINE.as_millis())]
-    Deadline(#[from] tokio::time::error::Elapsed),
+    Deadline,
     #[error("Redis answered {0} numbers where {1} were asked for")]
     Answer(usize, usize),
 }
@@ -64,7 +64,7 @@ pub async fn decide_in_redis(
         };
         command.arg(kind).arg(rate.limit).arg(rate.window_ms).arg(rate.quota()).arg(cost).arg(u8::from(*enforced));
     }
-    let numbers: Vec<u64> = tokio::time::timeout(DEADLINE, async {
+    let numbers: Vec<u64> = patience::within(DEADLINE, async {
         match redis.query(&command).await {
             // A restarted Redis has forgotten its scripts.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -74,7 +74,8 @@ pub async fn decide_in_redis(
             answered => answered.map_err(CountersError::from),
         }
     })
-    .await??;
+    .await
+    .ok_or(CountersError::Deadline)??;
     if numbers.len() != charges.len() * 4 {
         return Err(CountersError::Answer(numbers.len(), charges.len() * 4));
     }
