@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::object;
-use log::Log;
+use log::{Alive, Log};
 
 /// `(namespace, name)`; the namespace is empty for cluster-scoped objects. The order of lists.
 pub type Key = (String, String);
@@ -153,21 +153,21 @@ impl Store {
                 collection.state.write().compacted = store.begin;
             }
             *store.revision.get_mut() = store.begin.max(1);
-            let log = Log::create(path, |write| store.each(write))?;
+            let log = Log::create(path, &store.alive())?;
             *store.log.get_mut() = Some(log);
         }
         Ok((store, receiver))
     }
 
-    /// Everything that is alive, as it goes to disk.
-    fn each(&self, write: log::Each<'_>) -> io::Result<()> {
+    fn alive(&self) -> Alive {
+        let mut objects = Vec::new();
         for collection in self.collections.read().values() {
-            for (key, entry) in &collection.state.read().objects {
-                write(entry.revision, &collection.storage, key, &entry.json())?;
-            }
+            let state = collection.state.read();
+            objects.extend(
+                state.objects.iter().map(|(key, entry)| (collection.storage.clone(), key.clone(), entry.clone())),
+            );
         }
-        // The counter must not go back, even when the newest write was a deletion.
-        write(self.revision(), "", &Key::default(), log::NOTHING)
+        Alive { objects, revision: self.revision() }
     }
 
     pub fn revision(&self) -> u64 {
@@ -234,7 +234,7 @@ impl Store {
         collection.grown.send_replace(revision);
         if let Some(log) = log.as_mut() {
             let kept = if delete { Bytes::from_static(log::NOTHING) } else { now.json() };
-            if let Err(error) = log.append(revision, storage, &event.key, &kept, |write| self.each(write)) {
+            if let Err(error) = log.append(revision, storage, &event.key, &kept, || self.alive()) {
                 tracing::error!(%error, "an object could not be written to the data directory");
             }
         }
