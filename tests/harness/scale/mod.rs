@@ -6,6 +6,7 @@ mod served;
 
 use std::{
     collections::HashSet,
+    fmt,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -57,9 +58,33 @@ pub struct Grown {
 /// What changes cost.
 #[derive(Debug, Clone)]
 pub struct Changed {
-    /// Of each change, from just before it was sent until every replica served it.
-    pub served: Vec<Duration>,
+    pub served: Vec<Took>,
     pub calls: Calls,
+}
+
+/// How long one change took, from just before it was sent.
+#[derive(Debug, Clone)]
+pub struct Took {
+    pub sent: Instant,
+    /// Until the Kubernetes API had answered.
+    pub answered: Duration,
+    /// Until each replica of the API served it.
+    pub replicas: Vec<Duration>,
+}
+
+impl Took {
+    /// Until every replica served it.
+    pub fn everywhere(&self) -> Duration {
+        self.replicas.iter().copied().max().unwrap_or_default()
+    }
+}
+
+/// Where it waited: at the Kubernetes API, before the first replica, or before the last.
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "answered after {:.0?}, replicas after", self.answered)?;
+        self.replicas.iter().try_for_each(|after| write!(f, " {after:.0?}"))
+    }
 }
 
 /// How a new operator takes up its work.
@@ -243,15 +268,17 @@ impl<'a> Crowd<'a> {
     }
 }
 
-/// Changes one tenant; gives how long it took until every replica served it.
-async fn change(tenants: &Api<Tenant>, served: &Served, number: usize, turn: usize) -> Result<Duration> {
+/// Changes one tenant, and waits until every replica serves it.
+async fn change(tenants: &Api<Tenant>, served: &Served, number: usize, turn: usize) -> Result<Took> {
     let name = name(number);
     let patch = json!({"spec": {"displayName": format!("Change {turn}")}});
     let everywhere = served.next(&name);
-    let began = Instant::now();
+    let sent = Instant::now();
     tenants.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    let answered = sent.elapsed();
     let arrived = timeout(wait::limit(), everywhere).await;
-    Ok(arrived.with_context(|| format!("the change of {name} does not arrive"))?? - began)
+    let arrived = arrived.with_context(|| format!("the change of {name} does not arrive"))??;
+    Ok(Took { sent, answered, replicas: arrived.into_values().map(|at| at - sent).collect() })
 }
 
 fn name(number: usize) -> String {

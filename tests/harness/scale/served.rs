@@ -1,7 +1,7 @@
 //! When every replica serves something new of a tenant: each is asked as the operator asks it, and answers in the moment.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,12 +29,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct Served {
     waiting: Waiting,
-    replicas: usize,
     _followers: Arc<JoinSet<()>>,
 }
 
-/// By tenant: which replicas are still awaited, and who waits.
-type Waiting = Arc<Mutex<HashMap<String, (BTreeSet<usize>, oneshot::Sender<Instant>)>>>;
+/// When each replica told, by its number.
+type Arrivals = BTreeMap<usize, Instant>;
+
+/// By tenant: which replicas have told so far, and who waits for all of them.
+type Waiting = Arc<Mutex<HashMap<String, (Arrivals, oneshot::Sender<Arrivals>)>>>;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -63,24 +65,25 @@ impl Served {
         let (replicas, mut followers, mut began) = (urls.len(), JoinSet::new(), Vec::new());
         for (number, url) in urls.into_iter().enumerate() {
             let (first, told) = oneshot::channel();
-            followers.spawn(follow(client.clone(), url, number, waiting.clone(), first));
+            let tell = Tell { waiting: waiting.clone(), number, replicas };
+            followers.spawn(follow(client.clone(), url, tell, first));
             began.push(told);
         }
         for told in began {
             timeout(wait::limit(), told).await.context("a replica does not say what it serves")??;
         }
-        Ok(Self { waiting, replicas, _followers: Arc::new(followers) })
+        Ok(Self { waiting, _followers: Arc::new(followers) })
     }
 
-    /// When every replica has told of another revision of this tenant than it serves now.
-    pub fn next(&self, tenant: &str) -> oneshot::Receiver<Instant> {
+    /// When each replica told of another revision of this tenant than it serves now; given when all of them have.
+    pub fn next(&self, tenant: &str) -> oneshot::Receiver<Arrivals> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().insert(tenant.to_owned(), ((0..self.replicas).collect(), sender));
+        self.waiting.lock().insert(tenant.to_owned(), (Arrivals::new(), sender));
         receiver
     }
 }
 
-async fn follow(client: reqwest::Client, url: String, number: usize, waiting: Waiting, first: oneshot::Sender<()>) {
+async fn follow(client: reqwest::Client, url: String, tell: Tell, first: oneshot::Sender<()>) {
     let (mut first, mut cursor, mut serves) = (Some(first), None::<String>, HashMap::<String, String>::new());
     loop {
         let question = match &cursor {
@@ -99,7 +102,7 @@ async fn follow(client: reqwest::Client, url: String, number: usize, waiting: Wa
         cursor = answer.cursor;
         for (tenant, Tells { revision }) in answer.tenants {
             if serves.insert(tenant.clone(), revision.clone()).is_some_and(|before| before != revision) {
-                tell(&waiting, number, &tenant, arrived);
+                tell.arrived(&tenant, arrived);
             }
         }
         if let Some(first) = first.take() {
@@ -109,13 +112,23 @@ async fn follow(client: reqwest::Client, url: String, number: usize, waiting: Wa
     }
 }
 
-fn tell(waiting: &Waiting, number: usize, tenant: &str, arrived: Instant) {
-    let mut waiting = waiting.lock();
-    let Some((awaited, _)) = waiting.get_mut(tenant) else { return };
-    awaited.remove(&number);
-    if awaited.is_empty()
-        && let Some((_, sender)) = waiting.remove(tenant)
-    {
-        let _ = sender.send(arrived);
+/// One replica of so many, and who waits for what it tells.
+struct Tell {
+    waiting: Waiting,
+    number: usize,
+    replicas: usize,
+}
+
+impl Tell {
+    fn arrived(&self, tenant: &str, at: Instant) {
+        let mut waiting = self.waiting.lock();
+        let Some((arrivals, _)) = waiting.get_mut(tenant) else { return };
+        arrivals.entry(self.number).or_insert(at);
+        if arrivals.len() == self.replicas
+            && let Some((arrivals, sender)) = waiting.remove(tenant)
+        {
+            // Whoever waited for it may have given up.
+            let _ = sender.send(arrivals);
+        }
     }
 }

@@ -71,7 +71,7 @@ struct Amounts {
     /// rollout: requests a second.
     #[arg(long, default_value_t = 50)]
     rate: u32,
-    /// footprint, scale: how many tenants are many [default: 1000, and 10000 for scale].
+    /// footprint, scale: how many tenants are many [default: 1000; 1, 1000 and 10000 for scale].
     #[arg(long)]
     tenants: Option<usize>,
 }

@@ -1,6 +1,6 @@
 //! What the operator and the API take with one tenant, with a thousand, and with ten thousand.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use anyhow::Result;
 use harness::{
@@ -25,10 +25,7 @@ const RATE: u32 = 50;
 const SETTLING: Duration = Duration::from_secs(12);
 
 pub async fn run(amounts: &Amounts) -> Result<()> {
-    let most = amounts.tenants.unwrap_or(10_000);
-    let mut sizes = vec![1, 1_000, most];
-    sizes.retain(|size| *size <= most);
-    sizes.dedup();
+    let sizes = amounts.tenants.map_or_else(|| vec![1, 1_000, 10_000], |tenants| vec![tenants]);
     let mut platform = Platform::with_replicas(amounts.replicas).await?;
     let rows = match measure(&mut platform, &sizes, amounts).await {
         Ok(rows) => rows,
@@ -84,6 +81,7 @@ async fn at(crowd: &mut Crowd<'_>, size: usize, amounts: &Amounts) -> Result<Vec
     say("changed all the time");
     let crowded =
         if size > 1 { Some(crowd.change_at_rate(amounts.changes.unwrap_or(1_000), RATE).await?) } else { None };
+    crowded.iter().for_each(tell_slowest);
     sleep(SETTLING).await;
     let steady = memory_mib(crowd.operator()?, "VmRSS")?;
     let replicas: Vec<_> = crowd.platform.pod_processes()?.into_iter().map(i32::cast_unsigned).collect();
@@ -105,7 +103,7 @@ async fn at(crowd: &mut Crowd<'_>, size: usize, amounts: &Amounts) -> Result<Vec
     #[expect(clippy::cast_precision_loss, reason = "they are few")]
     let each = |calls: u64, changes: usize| format!("{:.1}", calls as f64 / changes as f64);
     let millis = |Changed { served, .. }: &Changed| {
-        let sample: Sample = served.iter().map(|took| took.as_secs_f64() * 1e3).collect();
+        let sample: Sample = served.iter().map(|took| took.everywhere().as_secs_f64() * 1e3).collect();
         format!("{:.0} / {:.0}", sample.percentile(50), sample.percentile(99))
     };
     let none = || "–".to_owned();
@@ -142,4 +140,17 @@ async fn at(crowd: &mut Crowd<'_>, size: usize, amounts: &Amounts) -> Result<Vec
         ("new leader after SIGTERM, ms: median (range)", format!("{:.0}", Sample::from_iter(stopped))),
         ("API replica: resident, MiB: median (range)", format!("{replicas:.0}")),
     ])
+}
+
+/// Which changes were the slowest: together in time, or spread, and where they waited.
+fn tell_slowest(Changed { served, .. }: &Changed) {
+    let began = served.iter().map(|took| took.sent).min();
+    let mut slowest: Vec<_> = served.iter().collect();
+    slowest.sort_by_key(|took| Reverse(took.everywhere()));
+    slowest.truncate(served.len().div_ceil(100) + 2);
+    slowest.sort_by_key(|took| took.sent);
+    for took in slowest {
+        let at = began.map(|began| took.sent - began).unwrap_or_default();
+        eprintln!("scale: slow: sent {:.2} s in, {took}", at.as_secs_f64());
+    }
 }
