@@ -9,7 +9,7 @@ use api_server::{
         login, purge_tenant, redis_users,
         settings::{Admin, Job, JobName},
     },
-    router, serve,
+    openapi, serve,
     settings::{Cli, Command},
     telemetry,
 };
@@ -47,8 +47,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Job(Job { name }) => Box::pin(job(name)).await,
         Command::Openapi => {
-            let document = router::document().to_pretty_json()?;
-            writeln!(std::io::stdout(), "{document}")?;
+            write!(std::io::stdout(), "{}", openapi::text()?)?;
             Ok(())
         }
     }

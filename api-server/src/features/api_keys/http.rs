@@ -6,7 +6,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::model::{ApiKey, ApiKeyError, DEFAULT_DAYS, MAX_DAYS, MAX_NAME_CHARS, MAX_PER_USER, MAX_SCOPES, NewKey};
@@ -18,6 +18,7 @@ use crate::{
         permissions::{CreateApiKeys, ReadApiKeys, RevokeApiKeys},
     },
     features::auth::{Device, StepUp},
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     app::App,
     extract::{Can, Page, PageQuery, Query, Tenant, UserId, permissions::ReadAudit},
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     device::Device,
@@ -23,6 +23,7 @@ use crate::{
     extract::{Json, Me, Path, Principal, Query, SessionId, Tenant, Valid, Validate, Violations},
     features::users::{self, FullName, UserOut, email_rules, name_rules},
     middleware::{Scope, bearer},
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

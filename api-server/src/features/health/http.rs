@@ -8,10 +8,13 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
-use super::{figures, process};
-use crate::app::App;
+use super::{
+    figures::{__path_get_metrics, get_metrics},
+    process,
+};
+use crate::{app::App, openapi::routes};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(get_health))
@@ -19,7 +22,7 @@ pub fn router() -> OpenApiRouter<App> {
 
 /// What belongs to a tenant's host.
 pub fn at_root() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(figures::get_metrics))
+    OpenApiRouter::new().routes(routes!(get_metrics))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -5,7 +5,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::{
@@ -18,6 +18,7 @@ use crate::{
     error::ApiError,
     extract::{Json, Me, Path, Tenant, Valid, Validate, Violations},
     features::auth::{Device, Keep, SessionOut, StepUp},
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
     tenancy::TenantSnapshot,
 };

@@ -4,7 +4,7 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::model::{Listed, MailError, MailState};
@@ -16,6 +16,7 @@ use crate::{
         permissions::{ReadMail, RetryMail},
     },
     features::auth::Device,
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

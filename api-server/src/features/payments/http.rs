@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::{
@@ -26,6 +26,7 @@ use crate::{
         permissions::{CancelPayments, InitiatePayments, PayPayments},
     },
     infra::TenantTx,
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
     tenancy::TenantSnapshot,
 };

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     metrics::Outcome,
@@ -20,6 +20,7 @@ use crate::{
     app::App,
     error::ApiError,
     extract::{Path, Tenant},
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
     tenancy::TenantSnapshot,
 };

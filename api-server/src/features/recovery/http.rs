@@ -6,7 +6,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{model::RecoveryError, service::Proof};
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         mail::Wish,
         users::{self, UserOut, email_rules},
     },
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

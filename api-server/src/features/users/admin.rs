@@ -4,7 +4,7 @@ use axum::extract::State;
 use contract::Secret;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     http::{DeletedOut, ProfileChange, UserOut, UserQuery, email_rules, list, name_rules},
@@ -19,6 +19,7 @@ use crate::{
         permissions::{AssignRoles, CreateUsers, DeleteUsers, ReadUsers, UpdateUsers},
     },
     features::auth::{DEFAULT_ROLE, Device},
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

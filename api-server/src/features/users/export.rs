@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::{
@@ -31,6 +31,7 @@ use crate::{
         identities::{self, IdentityOut},
         mail, payments,
     },
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
     tenancy::TenantSnapshot,
 };

@@ -6,7 +6,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::model::{self, Change, FullName, Sort, UserFilter, UsersError};
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         permissions::{DeleteUsers, ReadUsers, UpdateUsers},
     },
     features::auth::{Asked, Device},
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

@@ -10,7 +10,7 @@ use contract::{RoleName, Secret};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     http::{ProfileChange, email_rules, name_rules},
@@ -26,6 +26,7 @@ use crate::{
         audit::{self, Entry},
         auth::{DEFAULT_ROLE, Device, Scheme},
     },
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
     tenancy::TenantSnapshot,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{http::UserOut, model::UsersError, repo, service::Users};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         auth::{AuthError, Device},
         mail::{Letter, Message, Wish},
     },
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
     tenancy::TenantSnapshot,
 };

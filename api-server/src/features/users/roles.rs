@@ -5,7 +5,7 @@ use contract::RoleName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     model::{Holder, Role, Source},
@@ -19,6 +19,7 @@ use crate::{
         permissions::{AssignRoles, ReadRoles},
     },
     features::auth::Device,
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -21,10 +22,7 @@ use harness::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::{
-    task::JoinSet,
-    time::{sleep_until, timeout},
-};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{
     Amounts,
@@ -205,13 +203,20 @@ impl Caller {
     /// `None` where too many pile up.
     async fn open(&self, deed: Deed, rate: f64, duration: Duration) -> Result<Option<Sample>> {
         let pause = Duration::from_secs_f64(1.0 / rate.max(0.1));
-        let (began, mut due) = (Instant::now(), Instant::now());
+        let (tells, mut dues) = mpsc::unbounded_channel();
+        // A thread of its own: the runtime's timers go by the millisecond, which is longer than most answers take.
+        thread::spawn(move || {
+            let mut due = Instant::now();
+            let end = due + duration;
+            while due < end && tells.send(due).is_ok() {
+                due += pause;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        });
         let (mut under_way, mut taken) = (JoinSet::new(), Vec::new());
-        while began.elapsed() < duration {
-            sleep_until(due.into()).await;
-            let (caller, since) = (self.clone(), due);
-            under_way.spawn(async move { caller.does(deed).await.map(|()| since.elapsed()) });
-            due += pause;
+        while let Some(due) = dues.recv().await {
+            let caller = self.clone();
+            under_way.spawn(async move { caller.does(deed).await.map(|()| due.elapsed()) });
             while let Some(ended) = under_way.try_join_next() {
                 taken.push(ended??);
             }

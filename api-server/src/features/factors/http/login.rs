@@ -3,7 +3,7 @@
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{CeremonyOut, FactorBody, PasskeyAnswer, SiteOf};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     extract::{Json, Tenant},
     features::auth::{Device, Keep, SessionOut},
     infra::Token,
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

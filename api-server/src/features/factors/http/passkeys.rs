@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::{ActivatedOut, CeremonyOut, SiteOf, credential};
@@ -18,6 +18,7 @@ use crate::{
         factors::{model::StoredPasskey, site},
     },
     infra::Token,
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

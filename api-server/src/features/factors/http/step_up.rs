@@ -5,7 +5,7 @@ use contract::Secret;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{CeremonyOut, FactorBody, SiteOf};
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     error::{ApiError, Detail},
     extract::{Json, Me, Tenant},
     features::auth::{Device, RECENT},
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 

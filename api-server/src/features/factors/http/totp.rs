@@ -6,13 +6,14 @@ use http::{HeaderValue, header};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{ActivatedOut, FactorBody, SiteOf};
 use crate::{
     app::App,
     extract::{Can, Json, Me, Path, Tenant, UserId, permissions::UpdateUsers},
     features::auth::{Device, MayEnrol, StepUp},
+    openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
 };
 
