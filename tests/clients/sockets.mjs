@@ -37,8 +37,12 @@ for (const bad of [undefined, 'nonsense', `${first.accessToken.slice(0, -4)}AAAA
   check('a bad token', error.message === 'Authentication error' && !refused.active, [bad, error.message, error.data]);
   refused.close();
 }
-const polling = await axios.get(`${base}/socket.io/?EIO=4&transport=polling`, { headers: { Host: host }, validateStatus: () => true });
-check('polling', polling.status === 400 && polling.data.error.details[0].message.includes('websocket'), polling.data);
+// Not told which transports to take, it begins with polling: its developer reads what to do, and it does not try for ever.
+const unconfigured = socket(() => first.accessToken, { transports: undefined });
+const advice = await once(unconfigured, 'connect_error');
+check('polling', advice.message.includes('transports: ["websocket"]') && !unconfigured.active, [advice.message, advice.data]);
+check('polling', advice.data.code === 'POLLING_UNSUPPORTED', advice.data);
+unconfigured.close();
 
 // The session that ends, and the one that goes on.
 const [ending, staying] = [await tabs(() => first.accessToken), await tabs(() => second.accessToken)];
@@ -54,6 +58,14 @@ for (const [told, why] of await Promise.all(ends)) {
 }
 const felt = Math.round(performance.now() - since);
 check('nobody comes back by themselves', ending.every((tab) => !tab.active), ending.map((tab) => tab.active));
+
+// What becomes of the user is told to their tabs on every replica.
+const news = staying.map((tab) => once(tab, 'user-updated'));
+const bearer = { headers: { Authorization: `Bearer ${second.accessToken}` } };
+await api.put(`/users/${second.user.id}`, { name: 'Ada King' }, bearer);
+for (const { room, user } of await Promise.all(news)) {
+  check('the news', room === `user:${second.user.id}` && user.name === 'Ada King' && user.roles.includes('USER'), [room, user]);
+}
 
 const renewed = (await api.post('/auth/refresh', { refreshToken: second.refreshToken })).data.data;
 second.accessToken = renewed.accessToken;

@@ -89,8 +89,8 @@ async fn begin(app: &App, wire: &mut Wire, handshake: &Arc<Handshake>) -> Result
 async fn join(app: &App, handshake: &Arc<Handshake>, auth: &Value) -> Result<(Seat, mpsc::Receiver<String>), ApiError> {
     let token = events::token(auth).or_else(|| bearer(&handshake.headers)).ok_or_else(ApiError::unauthenticated)?;
     let (user, held) = events::enter(app, handshake, token).await?;
-    let tenant = handshake.scope.tenant().ok_or_else(|| ApiError::internal("a socket without a tenant"))?;
-    app.realtime.join(tenant, user.id, Arc::clone(handshake), held)
+    let tenant = events::tenant_of(app, handshake)?;
+    app.realtime.join(&tenant, &user, Arc::clone(handshake), held)
 }
 
 /// From then on.
@@ -132,7 +132,7 @@ async fn go_on(app: &App, wire: &mut Wire, socket: &Arc<Socket>, mut queue: mpsc
 }
 
 /// What a client is told of an error: no cause, as in answers to requests.
-fn told(error: &ApiError) -> Value {
+pub fn told(error: &ApiError) -> Value {
     json!({ "code": error.code(), "message": error.message(), "details": error.details() })
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     hub::{Handshake, Held, Socket},
-    model::{room_name, room_user},
+    model::{News, room_name, room_user},
 };
 use crate::{
     app::App,
@@ -22,7 +22,7 @@ use crate::{
 pub async fn answer(app: &App, socket: &Arc<Socket>, event: &str, argument: &Value) -> Result<Value, ApiError> {
     match event {
         "join-room" => join_room(app, socket, argument).await,
-        "leave-room" => leave_room(app, socket, argument),
+        "leave-room" => leave_room(socket, argument),
         "authenticate" => authenticate(app, socket, argument).await,
         _ => Err(ApiError::not_found("There is no such event: send join-room, leave-room or authenticate")
             .with_code("UNKNOWN_EVENT")),
@@ -41,40 +41,45 @@ pub async fn enter(app: &App, handshake: &Handshake, token: &str) -> Result<(Arc
     Ok((user, held))
 }
 
-/// Whether somebody may hear of other users at this moment: what `GET /users/{id}` asks for.
-pub fn may_watch(app: &App, handshake: &Handshake, mut user: CurrentUser) -> bool {
-    let Handshake { scope, method, headers } = handshake;
+/// Who asks by a socket, with the role bindings whose conditions its handshake meets at this moment.
+pub fn meet(app: &App, handshake: &Handshake, user: &mut CurrentUser) {
+    let Handshake { scope, method, headers, .. } = handshake;
     let facts = |user: &CurrentUser| condition::facts(method, scope.path(), scope.client_ip(), headers, Some(user));
     user.meet(app.clock.now(), facts);
+}
+
+/// Whether somebody may hear of other users: what `GET /users/{id}` asks for.
+pub fn may_watch(user: &CurrentUser) -> bool {
     user.may(ReadUsers::RESOURCE, ReadUsers::VERB)
 }
 
 async fn join_room(app: &App, socket: &Arc<Socket>, argument: &Value) -> Result<Value, ApiError> {
     let user = room(argument)?;
-    if user != socket.room.user {
+    if user != socket.owner.user {
         // Nothing that was known when the socket was opened counts.
         let (me, _) = enter(app, &socket.handshake, socket.held().token.expose()).await?;
-        if !me.may(ReadUsers::RESOURCE, ReadUsers::VERB) {
+        if !may_watch(&me) {
             return Err(ApiError::forbidden("Insufficient permissions"));
         }
-        app.realtime.watch(socket, user)?;
+        let user = app.users.find(socket.owner.tenant, user).await?;
+        socket.enter(user.id, News::of(&user))?;
     }
     Ok(json!({ "room": room_name(user) }))
 }
 
-fn leave_room(app: &App, socket: &Arc<Socket>, argument: &Value) -> Result<Value, ApiError> {
+fn leave_room(socket: &Socket, argument: &Value) -> Result<Value, ApiError> {
     let user = room(argument)?;
-    if user == socket.room.user {
+    if user == socket.owner.user {
         return Err(ApiError::conflict("A connection stays in the room of its own user"));
     }
-    app.realtime.unwatch(socket, user);
+    socket.leave(user);
     Ok(json!({ "room": room_name(user) }))
 }
 
 /// Goes on by a new token: of the same user, so that who listens at the other end is still the same.
 async fn authenticate(app: &App, socket: &Arc<Socket>, argument: &Value) -> Result<Value, ApiError> {
     let (me, held) = enter(app, &socket.handshake, token(argument).ok_or_else(ApiError::unauthenticated)?).await?;
-    if me.id != socket.room.user {
+    if me.id != socket.owner.user {
         return Err(ApiError::forbidden("The token is another user's: open a connection for them"));
     }
     socket.renew(held);
@@ -93,11 +98,9 @@ fn room(argument: &Value) -> Result<UserId, ApiError> {
     })
 }
 
-/// The tenant as it is now: a connection outlives many revisions.
-fn tenant_of(app: &App, handshake: &Handshake) -> Result<Arc<TenantSnapshot>, ApiError> {
-    let opened_at = handshake.scope.tenant().ok_or_else(|| ApiError::internal("a socket without a tenant"))?;
-    let tenant = app.tenants.by_name(opened_at.name.as_str()).filter(|tenant| tenant.id == opened_at.id);
-    tenant
-        .filter(|tenant| !tenant.is_suspended())
-        .ok_or_else(|| ApiError::not_found("The tenant is not served any more"))
+/// The tenant as it is now.
+pub fn tenant_of(app: &App, handshake: &Handshake) -> Result<Arc<TenantSnapshot>, ApiError> {
+    let tenant = app.tenants.by_name(handshake.tenant.as_str()).filter(|tenant| tenant.id == handshake.tenant_id);
+    let served = tenant.filter(|tenant| !tenant.is_suspended());
+    served.ok_or_else(|| ApiError::not_found("The tenant is not served any more"))
 }

@@ -11,16 +11,21 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use http::{HeaderMap, StatusCode, header, request::Parts};
+use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use serde::Deserialize;
 use url::Url;
+use uuid::Uuid;
 
-use super::{connection, hub::Handshake, packet::MAX_PAYLOAD};
+use super::{
+    connection,
+    hub::Handshake,
+    packet::{self, MAX_PAYLOAD},
+};
 use crate::{
     app::App,
     error::{ApiError, Detail},
     extract::{Query, Tenant},
-    middleware::{Scope, host},
+    middleware::{Client, Scope, host},
     tenancy::TenantSnapshot,
 };
 
@@ -40,6 +45,8 @@ struct Wish {
     #[serde(rename = "EIO")]
     version: Option<String>,
     transport: Option<String>,
+    /// Of a connection that is open already, when polling.
+    sid: Option<String>,
 }
 
 async fn open(
@@ -50,7 +57,13 @@ async fn open(
     Query(wish): Query<Wish>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    wish.check()?;
+    if let Err(refused) = wish.check() {
+        return if wish.begins_polling(&parts.method) && upgrade.is_err() {
+            Ok(told_by_polling(&refused))
+        } else {
+            Err(refused)
+        };
+    }
     let upgrade = upgrade.map_err(|refused| {
         let message = format!("This path takes WebSockets: {refused}");
         ApiError::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", message)
@@ -58,7 +71,14 @@ async fn open(
     })?;
     check_origin(&tenant, host(&parts.uri, &parts.headers).as_deref(), &parts.headers)?;
     let place = app.realtime.admit(&tenant)?;
-    let handshake = Arc::new(Handshake { scope, method: parts.method, headers: parts.headers });
+    let client = Client { ip: scope.client_ip(), behind_proxy: scope.behind_proxy() };
+    let handshake = Arc::new(Handshake {
+        tenant: tenant.name.clone(),
+        tenant_id: tenant.id,
+        scope: Scope::new(scope.request_id().into(), scope.path().into(), client),
+        method: parts.method,
+        headers: parts.headers,
+    });
     let upgrade = upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
@@ -74,15 +94,33 @@ impl Wish {
         if self.version.as_deref() != Some("4") {
             faults.push(Detail::new("EIO", "UNSUPPORTED", "use 4: a client of Socket.IO 3 or 4"));
         }
-        if self.transport.as_deref() != Some("websocket") {
-            faults.push(Detail::new(
-                "transport",
-                "UNSUPPORTED",
-                "use websocket (`transports: [\"websocket\"]`): polling would have to reach the same replica each time",
-            ));
+        match self.transport.as_deref() {
+            Some("websocket") => {}
+            Some("polling") if faults.is_empty() => return Err(polling_refused()),
+            _ => faults.push(Detail::new("transport", "UNSUPPORTED", "use websocket")),
         }
         if faults.is_empty() { Ok(()) } else { Err(ApiError::validation(faults)) }
     }
+
+    /// Whether it is the first request of a client that polls, to which alone it listens for an answer of Socket.IO.
+    fn begins_polling(&self, method: &Method) -> bool {
+        let (version, transport) = (self.version.as_deref(), self.transport.as_deref());
+        method == Method::GET && version == Some("4") && transport == Some("polling") && self.sid.is_none()
+    }
+}
+
+fn polling_refused() -> ApiError {
+    let message = "Connect with `transports: [\"websocket\"]`: polling, with which clients begin unless told otherwise, \
+                   would have to reach the same replica each time";
+    ApiError::new(StatusCode::BAD_REQUEST, "POLLING_UNSUPPORTED", message)
+}
+
+/// Says to a client that polls why it cannot connect, and how it could. Of an answer that is an error the client shows its
+/// developer "xhr poll error" and no word of the body, and tries again for ever. So it is given a connection, over which it
+/// is refused: `connect_error` has the message, and the client stops. Nothing is kept of it here.
+fn told_by_polling(refused: &ApiError) -> Response {
+    let packets = [packet::open(Uuid::now_v7()), packet::refused("/", refused.message(), &connection::told(refused))];
+    packets.join(packet::SEPARATOR).into_response()
 }
 
 /// A browser says which page opens a connection, and no CORS keeps others from it: the tenant's pages may, and those of the

@@ -1,9 +1,6 @@
 //! Which sockets are open in this process, and how many may be.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use contract::{Secret, TenantId, TenantName};
 use http::{HeaderMap, Method, StatusCode};
@@ -15,12 +12,13 @@ use uuid::Uuid;
 
 use super::{
     metrics::SocketMetrics,
-    model::{End, Room, room_name},
+    model::{End, News, Owner, room_name},
     packet,
 };
 use crate::{
     error::ApiError,
-    extract::{SessionId, UserId},
+    extract::{CurrentUser, SessionId, User, UserId},
+    features::users::UserOut,
     middleware::Scope,
     tenancy::TenantSnapshot,
 };
@@ -52,11 +50,14 @@ struct Hub {
 struct Table {
     open_of: HashMap<TenantId, usize>,
     sockets: HashMap<Uuid, Arc<Socket>>,
-    members: HashMap<Room, HashMap<Uuid, Arc<Socket>>>,
+    of_user: HashMap<Owner, HashMap<Uuid, Arc<Socket>>>,
 }
 
-/// What the request was that opened a connection: conditions of role bindings speak of it.
+/// What the request was that opened a connection: conditions of role bindings speak of it. It names the tenant and does not
+/// hold it: a connection outlives many revisions.
 pub struct Handshake {
+    pub tenant: TenantName,
+    pub tenant_id: TenantId,
     pub scope: Scope,
     pub method: Method,
     pub headers: HeaderMap,
@@ -71,13 +72,13 @@ pub struct Held {
 /// A connection that was let in.
 pub struct Socket {
     pub id: Uuid,
-    pub tenant: TenantName,
-    /// The user's own.
-    pub room: Room,
+    pub owner: Owner,
     pub handshake: Arc<Handshake>,
     held: Mutex<Arc<Held>>,
-    /// Users whose rooms were joined besides one's own.
-    watched: Mutex<HashSet<UserId>>,
+    /// What it was told of its own user.
+    own: Mutex<News>,
+    /// The others in whose rooms it is, and what it was told of them.
+    watched: Mutex<HashMap<UserId, News>>,
     outgoing: mpsc::Sender<String>,
     end: watch::Sender<Option<End>>,
     unknown_since: Mutex<Option<Timestamp>>,
@@ -109,21 +110,17 @@ impl Realtime {
     pub fn join(
         &self,
         tenant: &TenantSnapshot,
-        user: UserId,
+        user: &CurrentUser,
         handshake: Arc<Handshake>,
         held: Held,
     ) -> Result<(Seat, mpsc::Receiver<String>), ApiError> {
         let (outgoing, queue) = mpsc::channel(QUEUE);
-        let room = Room { tenant: tenant.id, user };
+        let owner = Owner { tenant: tenant.id, user: user.id };
         let mut table = self.0.table.lock();
-        let own = table.members.entry(room).or_default();
-        let of_user = own.values().filter(|socket| socket.room == room);
-        let (mut total, mut of_session) = (0, 0);
-        for socket in of_user {
-            total += 1;
-            of_session += usize::from(socket.held().session == held.session);
-        }
-        if total >= MAX_OF_USER || of_session >= MAX_OF_SESSION {
+        let own = table.of_user.get(&owner);
+        let of_session =
+            own.map_or(0, |own| own.values().filter(|socket| socket.held().session == held.session).count());
+        if own.map_or(0, HashMap::len) >= MAX_OF_USER || of_session >= MAX_OF_SESSION {
             let message = format!(
                 "Too many connections: {MAX_OF_SESSION} of a session and {MAX_OF_USER} of a user are open at most"
             );
@@ -131,52 +128,19 @@ impl Realtime {
         }
         let socket = Arc::new(Socket {
             id: Uuid::now_v7(),
-            tenant: tenant.name.clone(),
-            room,
+            owner,
             handshake,
             held: Mutex::new(Arc::new(held)),
+            own: Mutex::new(News::own(user)),
             watched: Mutex::default(),
             outgoing,
             end: watch::Sender::new(None),
             unknown_since: Mutex::default(),
         });
-        own.insert(socket.id, Arc::clone(&socket));
+        table.of_user.entry(owner).or_default().insert(socket.id, Arc::clone(&socket));
         table.sockets.insert(socket.id, Arc::clone(&socket));
         drop(table);
         Ok((Seat { hub: self.clone(), socket }, queue))
-    }
-
-    /// Puts a socket into another user's room. Whether it may is asked before.
-    pub fn watch(&self, socket: &Arc<Socket>, user: UserId) -> Result<(), ApiError> {
-        let mut table = self.0.table.lock();
-        let mut watched = socket.watched.lock();
-        if watched.len() >= MAX_ROOMS && !watched.contains(&user) {
-            let message = format!("A connection is in {MAX_ROOMS} rooms at most: leave one");
-            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ROOMS", message));
-        }
-        watched.insert(user);
-        let room = Room { user, ..socket.room };
-        table.members.entry(room).or_default().insert(socket.id, Arc::clone(socket));
-        Ok(())
-    }
-
-    /// Takes a socket out of another user's room; false where it was not there.
-    pub fn unwatch(&self, socket: &Socket, user: UserId) -> bool {
-        let mut table = self.0.table.lock();
-        let was_there = socket.watched.lock().remove(&user);
-        if was_there {
-            table.leave(Room { user, ..socket.room }, socket.id);
-        }
-        was_there
-    }
-
-    /// Takes a socket out of all rooms of others, and tells it so.
-    pub fn unwatch_all(&self, socket: &Socket) {
-        for user in socket.watched() {
-            if self.unwatch(socket, user) {
-                socket.emit("room-left", &json!({ "room": room_name(user), "reason": "forbidden" }));
-            }
-        }
     }
 
     /// All sockets that are open now.
@@ -202,17 +166,6 @@ impl Realtime {
     }
 }
 
-impl Table {
-    fn leave(&mut self, room: Room, socket: Uuid) {
-        if let Some(members) = self.members.get_mut(&room) {
-            members.remove(&socket);
-            if members.is_empty() {
-                self.members.remove(&room);
-            }
-        }
-    }
-}
-
 impl Socket {
     pub fn held(&self) -> Arc<Held> {
         Arc::clone(&self.held.lock())
@@ -223,8 +176,53 @@ impl Socket {
         *self.held.lock() = Arc::new(held);
     }
 
+    /// Enters another user's room, knowing `news` of them. Whether it may is asked before.
+    pub fn enter(&self, user: UserId, news: News) -> Result<(), ApiError> {
+        let mut watched = self.watched.lock();
+        if watched.len() >= MAX_ROOMS && !watched.contains_key(&user) {
+            let message = format!("A connection is in {MAX_ROOMS} rooms at most: leave one");
+            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ROOMS", message));
+        }
+        watched.insert(user, news);
+        Ok(())
+    }
+
+    /// Leaves another user's room; false where it was not there.
+    pub fn leave(&self, user: UserId) -> bool {
+        self.watched.lock().remove(&user).is_some()
+    }
+
+    /// As [`Socket::leave`], at our wish: the client is told why.
+    pub fn expel(&self, user: UserId, reason: &str) {
+        if self.leave(user) {
+            self.emit("room-left", &json!({ "room": room_name(user), "reason": reason }));
+        }
+    }
+
+    /// The others in whose rooms it is.
     pub fn watched(&self) -> Vec<UserId> {
-        self.watched.lock().iter().copied().collect()
+        self.watched.lock().keys().copied().collect()
+    }
+
+    /// This is what its own user is now: it is told, if that is news.
+    pub fn tell_own(&self, me: &CurrentUser) {
+        let news = News::own(me);
+        if std::mem::replace(&mut *self.own.lock(), news) != news {
+            self.emit_user(&UserOut::from(me));
+        }
+    }
+
+    /// This is what another is now: if the socket is in their room and knows them otherwise, it is told.
+    pub fn tell(&self, user: &User) {
+        let news = News::of(user);
+        let known = self.watched.lock().get_mut(&user.id).map(|known| std::mem::replace(known, news));
+        if known.is_some_and(|known| known != news) {
+            self.emit_user(&UserOut::from(user));
+        }
+    }
+
+    fn emit_user(&self, user: &UserOut) {
+        self.emit("user-updated", &json!({ "room": room_name(user.id), "user": user }));
     }
 
     /// Sends an event. Who does not read their events is cut off: there is no place to keep them.
@@ -301,9 +299,11 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut table = self.hub.0.table.lock();
         table.sockets.remove(&self.socket.id);
-        table.leave(self.socket.room, self.socket.id);
-        for user in self.socket.watched() {
-            table.leave(Room { user, ..self.socket.room }, self.socket.id);
+        if let Some(own) = table.of_user.get_mut(&self.socket.owner) {
+            own.remove(&self.socket.id);
+            if own.is_empty() {
+                table.of_user.remove(&self.socket.owner);
+            }
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The rules of the room, without a connection.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
-use contract::TenantId;
+use contract::{RoleName, TenantId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::extract::UserId;
+use crate::extract::{CurrentUser, User, UserId};
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,14 +90,16 @@ impl End {
                 Farewell { event: Some("going-away"), for_good: false, code: GOING_AWAY }
             }
             Self::Protocol => Farewell { event: None, for_good: false, code: PROTOCOL_ERROR },
-            Self::Refused | Self::NeverJoined | Self::TooSlow | Self::Silent | Self::Left => {
+            Self::Refused | Self::NeverJoined | Self::TooSlow | Self::Silent => {
                 Farewell { event: None, for_good: false, code: POLICY }
             }
+            Self::Left => Farewell { event: None, for_good: false, code: NORMAL },
         }
     }
 }
 
 /// Codes of RFC 6455, 7.4.1.
+const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
 const PROTOCOL_ERROR: u16 = 1002;
 const POLICY: u16 = 1008;
@@ -106,11 +111,36 @@ pub struct Farewell {
     pub code: u16,
 }
 
-/// Where events about a user go: to their own sockets, and to those of others who joined and may.
+/// Whose a socket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Room {
+pub struct Owner {
     pub tenant: TenantId,
     pub user: UserId,
+}
+
+/// What a socket was told last of a user, in eight bytes: it is compared twice a second for every socket. Names, address and
+/// standing are in it; when they signed in last is no news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News(u64);
+
+impl News {
+    /// Of another, as `GET /users/{id}` shows them.
+    pub fn of(user: &User) -> Self {
+        Self::with(user, &[])
+    }
+
+    /// Of oneself: also the roles that bindings give.
+    pub fn own(me: &CurrentUser) -> Self {
+        Self::with(me, &me.roles())
+    }
+
+    fn with(user: &User, roles: &[RoleName]) -> Self {
+        let User { email, name, first_name, last_name, role, assigned_roles, email_verified, is_active, .. } = user;
+        let mut hasher = DefaultHasher::new();
+        (email, name, first_name, last_name, email_verified, is_active).hash(&mut hasher);
+        (role, assigned_roles, roles).hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 /// A room as clients name it, within their tenant: `user:<id>`, or `user-<id>`, or the id alone.

@@ -13,6 +13,8 @@ pub const MAX_PAYLOAD: usize = 16 * 1024;
 
 pub const PING: &str = "2";
 pub const DISCONNECT: &str = "41";
+/// Between the packets of one answer to a client that polls.
+pub const SEPARATOR: &str = "\u{1e}";
 
 /// What a client sends.
 #[derive(Debug, PartialEq)]

@@ -144,21 +144,26 @@ pub async fn count_users(tx: &mut TenantTx, filter: &UserFilter) -> Result<i64, 
 }
 
 pub async fn find_user(tx: &mut TenantTx, id: UserId) -> Result<Option<User>, sqlx::Error> {
+    Ok(find_users(tx, &[id]).await?.pop())
+}
+
+/// Those of these users that there are.
+pub async fn find_users(tx: &mut TenantTx, ids: &[UserId]) -> Result<Vec<User>, sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
-    query_as!(
+    let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+    let rows = query_as!(
         UserRow,
         r#"SELECT u.id, u.email, u.name, u.first_name, u.last_name, u.role, u.groups, u.email_verified, u.is_active,
                 u.last_login_at, u.created_at, u.updated_at,
                 ARRAY(SELECT r.role FROM auth.user_roles r WHERE r.tenant_id = u.tenant_id AND r.user_id = u.id
                       ORDER BY r.role) AS "assigned!"
-         FROM auth.users u WHERE u.tenant_id = $1 AND u.id = $2 AND u.deleted_at IS NULL"#,
+         FROM auth.users u WHERE u.tenant_id = $1 AND u.id = ANY($2) AND u.deleted_at IS NULL"#,
         tenant,
-        id.0
+        &ids
     )
-    .fetch_optional(tx.conn())
-    .await?
-    .map(User::try_from)
-    .transpose()
+    .fetch_all(tx.conn())
+    .await?;
+    rows.into_iter().map(User::try_from).collect()
 }
 
 /// Holds a user for this transaction, so that two changes of one account come one after the other.

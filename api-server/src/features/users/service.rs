@@ -68,6 +68,14 @@ impl Users {
         user.ok_or(UsersError::NoSuchUser)
     }
 
+    /// Those of these users that there are.
+    pub async fn find_all(&self, tenant: TenantId, ids: &[UserId]) -> Result<Vec<User>, sqlx::Error> {
+        let mut tx = self.db.begin(tenant).await?;
+        let users = repo::find_users(&mut tx, ids).await?;
+        tx.commit().await?;
+        Ok(users)
+    }
+
     /// Makes an account for somebody else. Without a password its owner is invited to choose one.
     pub async fn create(
         &self,

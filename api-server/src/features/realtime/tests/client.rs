@@ -77,6 +77,15 @@ impl Client {
         }
     }
 
+    /// The next packet, which is news of a user; gives the user.
+    pub async fn hear_of(&mut self, room: &str) -> Value {
+        let text = self.hear().await;
+        let [event, news] = serde_json::from_str(text.strip_prefix("42").unwrap_or_else(|| panic!("{text}"))).unwrap();
+        let mut news: Value = news;
+        assert_eq!((event, &news["room"]), (json!("user-updated"), &json!(room)), "{text}");
+        news["user"].take()
+    }
+
     /// Sends an event and gives its acknowledgement.
     pub async fn ask(&mut self, event: &str, argument: &Value) -> Value {
         self.asked += 1;

@@ -3,6 +3,7 @@
 mod bounds;
 mod client;
 mod felt;
+mod news;
 
 use contract::tenant::TenantState;
 use http::StatusCode;
@@ -137,8 +138,27 @@ async fn what_cannot_become_a_socket_is_refused_before() {
     // A request without an upgrade is told what is missing.
     let plain = app.get(&format!("/socket.io/?{QUERY}")).send().await;
     assert_eq!((plain.status, plain.code()), (StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED"), "{}", plain.text);
+    // Who begins with polling is told what to do where its developer looks, and nothing is kept of it.
     let polling = app.get("/socket.io/?EIO=4&transport=polling").send().await;
-    assert!(polling.text.contains(r#"transports: [\"websocket\"]"#), "{}", polling.text);
+    let (open, refused) = polling.text.split_once('\u{1e}').unwrap();
+    assert!(polling.status == StatusCode::OK && open.starts_with("0{\"sid\":"), "{}", polling.text);
+    let refused: Value = serde_json::from_str(refused.strip_prefix("44").unwrap()).unwrap();
+    assert!(text(&refused, "message").starts_with(r#"Connect with `transports: ["websocket"]`"#), "{refused}");
+    assert_eq!(refused["data"]["code"], "POLLING_UNSUPPORTED");
+    // Any other request of polling gets the error.
+    let further = "/socket.io/?EIO=4&transport=polling&sid=0192f0c17a0070008000000000000001";
+    for request in
+        [app.get(further), app.post(further, &json!({})), app.post("/socket.io/?EIO=4&transport=polling", &json!({}))]
+    {
+        let refused = request.send().await;
+        assert_eq!(
+            (refused.status, refused.code()),
+            (StatusCode::BAD_REQUEST, "POLLING_UNSUPPORTED"),
+            "{}",
+            refused.text
+        );
+    }
+    assert_eq!(app.app.metrics.sockets.open.get(), 0);
 }
 
 #[tokio::test]
@@ -190,7 +210,11 @@ async fn rooms_of_others_are_for_who_may_see_other_users_now() {
         let at = replica.listen().await;
         clients.push((Client::join(at, text(&ada, "accessToken")).await, Client::join(at, &admin).await));
     }
-    let (id, bob) = (text(&ada["user"], "id"), "user:0192f0c1-7a00-7000-8000-000000000001");
+    let bob = replicas[2].register("bob@acme.test").await;
+    let (id, bob_id) = (text(&ada["user"], "id"), text(&bob["user"], "id"));
+    let bob = format!("user:{bob_id}");
+    let me = replicas[2].get("/api/v1/auth/me").bearer(&admin).send().await;
+    let admin_room = format!("user:{}", text(&me.json["data"], "id"));
     let roles = format!("/api/v1/users/{id}/roles");
     for (ada, _) in &mut clients {
         assert_eq!(ada.ask("join-room", &json!(bob)).await["error"]["code"], "FORBIDDEN");
@@ -198,29 +222,55 @@ async fn rooms_of_others_are_for_who_may_see_other_users_now() {
     let given = replicas[0].post(&roles, &json!({ "role": "SUPPORT" })).bearer(&admin).send().await;
     assert!(given.status.is_success(), "{}", given.text);
     replicas[0].clock.advance(seconds(1));
-    for (ada, admin) in &mut clients {
+    for (replica, (ada, admin)) in replicas.iter().zip(&mut clients) {
+        look(&replica.app).await;
+        assert_eq!(ada.hear_of(&format!("user:{id}")).await["roles"], json!(["USER", "SUPPORT"]));
         // The token is the same, and says the same.
         assert_eq!(ada.ask("join-room", &json!(bob)).await, json!({ "room": bob, "ok": true }));
         assert_eq!(ada.ask("join-room", &json!(format!("user:{id}"))).await["ok"], true);
         assert_eq!(admin.ask("join-room", &json!(bob)).await["ok"], true);
+        let nobody = json!("user:0192f0c1-7a00-7000-8000-000000000001");
+        assert_eq!(admin.ask("join-room", &nobody).await["error"]["code"], "NOT_FOUND");
+    }
+    // What becomes of him is told to his room everywhere, once.
+    let path = format!("/api/v1/admin/users/{bob_id}");
+    let changed = replicas[0].request(http::Method::PUT, &path).json(&json!({ "isActive": false }));
+    assert!(changed.bearer(&admin).send().await.status.is_success());
+    for (replica, (ada, admin)) in replicas.iter().zip(&mut clients) {
+        look(&replica.app).await;
+        look(&replica.app).await;
+        for client in [ada, admin] {
+            assert_eq!(client.hear_of(&bob).await["isActive"], false);
+            client.answers().await;
+        }
     }
     let taken = replicas[0].request(http::Method::DELETE, &format!("{roles}/SUPPORT")).bearer(&admin).send().await;
     assert!(taken.status.is_success(), "{}", taken.text);
     // Felt at the next look, with no time gone by.
     for (replica, (ada, admin)) in replicas.iter().zip(&mut clients) {
         look(&replica.app).await;
+        assert_eq!(ada.hear_of(&format!("user:{id}")).await["roles"], json!(["USER"]));
         let said = format!("42{}", json!(["room-left", { "room": bob, "reason": "forbidden" }]));
         assert_eq!(ada.hear().await, said);
         ada.answers().await;
         admin.answers().await;
     }
-    // And so is a binding that is gone.
+    // Who is deleted has no room.
+    assert!(replicas[0].request(http::Method::DELETE, &path).bearer(&admin).send().await.status.is_success());
+    for (replica, (_, admin)) in replicas.iter().zip(&mut clients) {
+        look(&replica.app).await;
+        assert_eq!(admin.hear().await, format!("42{}", json!(["room-left", { "room": bob, "reason": "gone" }])));
+        assert_eq!(admin.ask("join-room", &json!(format!("user:{id}"))).await["ok"], true);
+    }
+    // And a binding that is gone is felt as well.
     acme.bindings.clear();
     for (replica, (_, admin)) in replicas.iter().zip(&mut clients) {
         replica.serve(&acme);
         look(&replica.app).await;
-        assert!(admin.hear().await.starts_with(r#"42["room-left""#));
-        assert_eq!(admin.ask("join-room", &json!(bob)).await["error"]["code"], "FORBIDDEN");
-        assert_eq!(admin.ask("leave-room", &json!(bob)).await["ok"], true);
+        assert_eq!(admin.hear_of(&admin_room).await["roles"], json!(["USER"]));
+        let said = format!("42{}", json!(["room-left", { "room": format!("user:{id}"), "reason": "forbidden" }]));
+        assert_eq!(admin.hear().await, said);
+        assert_eq!(admin.ask("join-room", &json!(format!("user:{id}"))).await["error"]["code"], "FORBIDDEN");
+        assert_eq!(admin.ask("leave-room", &json!(format!("user:{id}"))).await["ok"], true);
     }
 }
