@@ -3,6 +3,8 @@
 //! Needs PostgreSQL at `TENANTRY_TEST_DATABASE_URL` (a role with CREATEDB that row-level security binds) and Redis at
 //! `TENANTRY_TEST_REDIS_URL`; `cargo dev test` starts both. Without them the tests fail and say so.
 
+mod locks;
+
 use std::{env, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo};

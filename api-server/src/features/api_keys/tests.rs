@@ -53,6 +53,31 @@ async fn a_key_acts_for_its_maker_within_its_scopes_by_either_header() {
 }
 
 #[tokio::test]
+async fn a_key_does_not_take_over_the_account_of_its_own_maker() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let me = app.get(ME).bearer(&admin).send().await;
+    let id = text(&me.json["data"], "id").to_owned();
+    let made = key(&app, &admin, "crm", &["users:update", "users:delete"]).await;
+    let secret = text(&made, "key");
+    // Its maker may do everything, and it may not: to give them another address would be to become them.
+    for (method, path, body) in [
+        (Method::PUT, format!("/api/v1/admin/users/{id}"), json!({ "email": "thief@acme.test" })),
+        (Method::DELETE, format!("/api/v1/admin/users/{id}"), json!({})),
+        (Method::DELETE, format!("{USERS}/{id}"), json!({})),
+    ] {
+        let refused = app.request(method.clone(), &path).json(&body).bearer(secret).send().await;
+        assert_eq!((refused.status, refused.code()), (StatusCode::FORBIDDEN, "FORBIDDEN"), "{method} {path}");
+    }
+    let renamed = app.request(Method::PUT, &format!("{USERS}/{id}")).json(&json!({ "name": "Root" }));
+    assert_eq!(renamed.bearer(secret).send().await.status, StatusCode::OK);
+    // One's own hands may.
+    let moved =
+        app.request(Method::PUT, &format!("/api/v1/admin/users/{id}")).json(&json!({ "email": "me@acme.test" }));
+    assert_eq!(moved.bearer(&admin).send().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_key_does_nothing_that_takes_a_person() {
     let app = TestApp::new().await;
     let admin = app.admin().await;

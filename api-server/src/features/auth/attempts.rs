@@ -61,6 +61,20 @@ impl Auth {
         tx.commit().await
     }
 
+    /// Remembers that who is signed in gave a wrong proof of being the user: the sign of a stolen session.
+    pub async fn record_wrong_proof(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        what: &str,
+        device: &Device,
+    ) -> Result<(), sqlx::Error> {
+        let entry = Entry::on_user(user, "CONFIRM_IDENTITY").by(user).from(device).failed();
+        let mut tx = self.db.begin(tenant).await?;
+        audit::record_in_tx(&mut tx, &entry.with(json!({ "wrong": what })), self.clock.now()).await?;
+        tx.commit().await
+    }
+
     /// Begins an attempt at an account's second factor. Counted apart from its password: a right password must not
     /// forget wrong codes, or who has the password could try all of them.
     pub async fn begin_factor(&self, tenant: TenantId, user: UserId, device: &Device) -> Result<Attempt, AuthError> {
@@ -68,7 +82,8 @@ impl Auth {
         self.throttle.begin(tenant, &account, device.known_ip()).await.map_err(|Wait(s)| AuthError::Throttled(s))
     }
 
-    /// The second factor was wrong: that counts against the address too.
+    /// The second factor was wrong: that counts against the address too. Who guesses one in a session is written down by
+    /// [`Auth::record_wrong_proof`].
     pub async fn factor_failed(&self, tenant: TenantId, attempt: &Attempt, device: &Device) -> Result<(), sqlx::Error> {
         let alarms = self.throttle.failed(attempt).await;
         self.record_alarms(tenant, &alarms, device).await

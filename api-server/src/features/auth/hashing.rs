@@ -18,7 +18,10 @@ use tokio::{
 };
 use unicode_normalization::UnicodeNormalization;
 
-use super::foreign::{self, Scheme};
+use super::{
+    cost::{Cost, decoys},
+    foreign::{self, Scheme},
+};
 use crate::metrics::Metrics;
 
 /// Who waits longer than this for a place is better told to come again.
@@ -54,36 +57,54 @@ impl Hashing {
 
     /// A new PHC string for `password`.
     pub async fn hash(&self, password: Secret, parameters: auth::Argon2) -> Result<String, HashError> {
+        let metrics = Arc::clone(&self.metrics);
         self.run(move || {
+            metrics.hashes.inc();
             let hasher = hasher(parameters)?;
             hasher.hash_password(&normalized(&password)).map(|hash| hash.to_string()).map_err(argon2_error)
         })
         .await
     }
 
-    /// Whether `password` is the one of `hash`. Without a hash (nobody has this address) it does the same work and says
-    /// no, so that the time to answer does not tell who exists.
+    /// Whether `password` is the one of `hash`. Where it is not, or there is no hash (nobody has this address), it does the
+    /// work of all of `costs` and says no, so that the time to answer tells neither who exists nor what their hash is.
     pub async fn verify(
+        &self,
+        password: Secret,
+        hash: Option<String>,
+        mut costs: Vec<Cost>,
+        parameters: auth::Argon2,
+    ) -> Result<Verdict, HashError> {
+        costs.push(cost(parameters)?);
+        let metrics = Arc::clone(&self.metrics);
+        self.run(move || {
+            let check = |hash: &str| {
+                metrics.hashes.inc();
+                check(&password, hash, parameters)
+            };
+            let verdict = hash.as_deref().map_or(Ok(Verdict::Wrong), check)?;
+            if verdict == Verdict::Wrong {
+                for decoy in decoys(hash.as_deref(), costs) {
+                    check(&decoy)?;
+                }
+            }
+            Ok(verdict)
+        })
+        .await
+    }
+
+    /// Whether `password` is the one of the signed-in user, who is known to exist.
+    pub async fn confirm(
         &self,
         password: Secret,
         hash: Option<String>,
         parameters: auth::Argon2,
     ) -> Result<Verdict, HashError> {
+        let Some(hash) = hash else { return Ok(Verdict::Wrong) };
+        let metrics = Arc::clone(&self.metrics);
         self.run(move || {
-            let Some(hash) = hash else {
-                hasher(parameters)?.hash_password(&normalized(&password)).map_err(argon2_error)?;
-                return Ok(Verdict::Wrong);
-            };
-            if Scheme::of(&hash) != Ok(Scheme::Argon2) {
-                return Ok(if foreign::verify(&password, &hash)? { Verdict::RightButOutdated } else { Verdict::Wrong });
-            }
-            let parsed = PasswordHash::new(&hash).map_err(|error| HashError::Argon2(error.to_string()))?;
-            match Argon2::default().verify_password(&normalized(&password), &parsed) {
-                Ok(()) if is_current(&parsed, parameters) => Ok(Verdict::Right),
-                Ok(()) => Ok(Verdict::RightButOutdated),
-                Err(password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
-                Err(error) => Err(argon2_error(error)),
-            }
+            metrics.hashes.inc();
+            check(&password, &hash, parameters)
         })
         .await
     }
@@ -105,7 +126,6 @@ impl Hashing {
         drop(waiting);
         self.metrics.hash_wait.observe(asked.elapsed().as_secs_f64());
         let place = place.ok().and_then(Result::ok).ok_or_else(busy)?;
-        self.metrics.hashes.inc();
         // The place goes along: a caller who hangs up now cannot free it while the core is still busy.
         let done = spawn_blocking(move || {
             let _place = place;
@@ -122,6 +142,26 @@ pub enum Verdict {
     /// Right, and hashed by another system or with other parameters than the tenant's: hash it anew while it is at hand.
     RightButOutdated,
     Wrong,
+}
+
+fn check(password: &Secret, hash: &str, parameters: auth::Argon2) -> Result<Verdict, HashError> {
+    if Scheme::of(hash) != Ok(Scheme::Argon2) {
+        return Ok(if foreign::verify(password, hash)? { Verdict::RightButOutdated } else { Verdict::Wrong });
+    }
+    let parsed = PasswordHash::new(hash).map_err(|error| HashError::Argon2(error.to_string()))?;
+    match Argon2::default().verify_password(&normalized(password), &parsed) {
+        Ok(()) if is_current(&parsed, parameters) => Ok(Verdict::Right),
+        Ok(()) => Ok(Verdict::RightButOutdated),
+        Err(password_hash::Error::PasswordInvalid) => Ok(Verdict::Wrong),
+        Err(error) => Err(argon2_error(error)),
+    }
+}
+
+/// What a hash of the tenant's own costs.
+fn cost(parameters: auth::Argon2) -> Result<Cost, HashError> {
+    let hasher = hasher(parameters)?;
+    let params = hasher.params();
+    Ok(Cost::of_argon2id(params.m_cost(), params.t_cost(), params.p_cost()))
 }
 
 fn hasher(parameters: auth::Argon2) -> Result<Argon2<'static>, HashError> {
@@ -180,12 +220,13 @@ mod tests {
         let (pool, parameters) = (pool(1), auth::Argon2::FLOOR);
         let hash = pool.hash(Secret::new("Zo\u{e9}-Passwort-1"), parameters).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        let verify = |password: &str, parameters| pool.verify(Secret::new(password), Some(hash.clone()), parameters);
+        let verify =
+            |password: &str, parameters| pool.verify(Secret::new(password), Some(hash.clone()), vec![], parameters);
         assert_eq!(verify("Zoe\u{301}-Passwort-1", parameters).await.unwrap(), Verdict::Right);
         assert_eq!(verify("Zoe-Passwort-1", parameters).await.unwrap(), Verdict::Wrong);
         let raised = auth::Argon2 { iterations: 3, ..parameters };
         assert_eq!(verify("Zo\u{e9}-Passwort-1", raised).await.unwrap(), Verdict::RightButOutdated);
-        assert_eq!(pool.verify(Secret::new("x"), None, parameters).await.unwrap(), Verdict::Wrong);
+        assert_eq!(pool.verify(Secret::new("x"), None, vec![], parameters).await.unwrap(), Verdict::Wrong);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use super::{
     tokens::RefreshSecret,
 };
 use crate::{
-    extract::{SessionId, User, UserId},
+    extract::{SessionId, UserId},
     infra::TenantTx,
 };
 
@@ -117,7 +117,7 @@ impl Auth {
     }
 
     /// Makes a changed account known to its open sessions on every replica, after the commit.
-    pub async fn renew_sessions(&self, tenant: TenantId, sessions: &[SessionId], user: &User) {
-        self.sessions.renew(tenant, sessions, user).await;
+    pub async fn renew_sessions(&self, tenant: TenantId, sessions: &[SessionId]) {
+        self.sessions.renew(tenant, sessions).await;
     }
 }

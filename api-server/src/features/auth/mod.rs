@@ -9,6 +9,7 @@
 
 mod attempts;
 mod breached;
+mod cost;
 mod device;
 #[cfg(test)]
 mod dialects;
@@ -38,6 +39,7 @@ mod tests;
 mod throttle;
 mod tokens;
 
+pub use cost::{Cost, MOST_COSTS};
 pub use device::Device;
 pub use enter::{Entered, Limited, Pending};
 pub use foreign::{Scheme, Unusable};
@@ -50,4 +52,5 @@ pub use service::{Auth, SignedIn};
 pub use session_out::SessionOut;
 pub use sessions::State as SessionState;
 pub use step_up::{Asked, FactorStepUp, MayEnrol, RECENT, Standing, StepUp};
+pub use throttle::Attempt;
 pub use tokens::TokenError;

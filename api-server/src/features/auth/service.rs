@@ -127,13 +127,17 @@ impl Auth {
             Some(email) => users::repo::find_by_email(&mut tx, &email).await?,
             None => None,
         };
+        let costs = users::repo::password_costs(&mut tx).await?;
         tx.commit().await?;
         let (user, hash) = found.map_or((None, None), |(user, hash)| (Some(user), hash));
+        let id = user.as_ref().map(|user| user.id);
+        // Who is banned is as good as unknown, also to who has the password.
+        let user = user.filter(|user| user.is_active);
+        let hash = hash.filter(|_| user.is_some());
         let parameters = tenant.auth.password.argon2;
         // One answer and one amount of work, whatever was wrong.
-        let verdict = self.hashing.verify(password.clone(), hash.clone(), parameters).await?;
-        let id = user.as_ref().map(|user| user.id);
-        let Some(user) = user.filter(|user| verdict != Verdict::Wrong && user.is_active) else {
+        let verdict = self.hashing.verify(password.clone(), hash.clone(), costs, parameters).await?;
+        let Some(user) = user.filter(|_| verdict != Verdict::Wrong) else {
             let alarms = self.throttle.failed(&attempt).await;
             self.record_alarms(tenant.id, &alarms, device).await?;
             self.record_failed_login(tenant.id, email, id, &attempt, device).await?;
@@ -247,10 +251,16 @@ impl Auth {
         new: Secret,
         device: &Device,
     ) -> Result<usize, AuthError> {
-        self.confirm_password(tenant, me, current, device).await?;
+        let confirmed = self.confirm_password(tenant, me, current, device).await?;
         let hash = self.hash_within_policy(tenant, new).await?;
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
+        // Under the lock: who knows the old password must not change the one that its owner has set meanwhile.
+        users::repo::lock_user(&mut tx, me.id).await?;
+        if users::repo::password_hash(&mut tx, me.id).await? != confirmed {
+            return Err(AuthError::WrongPassword);
+        }
+        repo::user_of_session(&mut tx, me.session, now).await?.ok_or(AuthError::SessionEnded)?;
         users::repo::update_password_hash(&mut tx, me.id, &hash).await?;
         let ended = repo::revoke_sessions(&mut tx, me.id, None, Some(me.session), "password", now).await?;
         let letter = Letter::PasswordChanged { place: Place::of(device, now) };
@@ -262,14 +272,15 @@ impl Auth {
     }
 
     /// Whether this is the signed-in user's password, tried as slowly as at the login: whoever holds a stolen session must
-    /// not guess it elsewhere either.
+    /// not guess it elsewhere either. Gives the hash that it was found right by: what changes an account for it looks under
+    /// the lock whether that is still the account's.
     pub async fn confirm_password(
         &self,
         tenant: &TenantSnapshot,
         me: &CurrentUser,
         password: Secret,
         device: &Device,
-    ) -> Result<(), AuthError> {
+    ) -> Result<Option<String>, AuthError> {
         let attempt = self
             .throttle
             .begin(tenant.id, &me.email, device.known_ip())
@@ -278,13 +289,14 @@ impl Auth {
         let mut tx = self.db.begin(tenant.id).await?;
         let hash = users::repo::password_hash(&mut tx, me.id).await?;
         tx.commit().await?;
-        if self.hashing.verify(password, hash, tenant.auth.password.argon2).await? == Verdict::Wrong {
+        if self.hashing.confirm(password, hash.clone(), tenant.auth.password.argon2).await? == Verdict::Wrong {
             let alarms = self.throttle.failed(&attempt).await;
             self.record_alarms(tenant.id, &alarms, device).await?;
+            self.record_wrong_proof(tenant.id, me.id, "password", device).await?;
             return Err(AuthError::WrongPassword);
         }
         self.throttle.succeeded(&attempt).await;
-        Ok(())
+        Ok(hash)
     }
 
     /// Remembers that the user of a session proved again who they are.

@@ -4,6 +4,9 @@
 //! come meanwhile share one look: a page that opens with thirty of them costs one connection, not thirty. Whoever ends a
 //! session writes the end into the database and then over the memory in Redis, so every replica refuses it within
 //! `FRESH`, the ending one at once. A memory that is lost is looked up again: a flushed Redis revives nobody.
+//!
+//! Of a user who changed nothing is written there but that they did: PostgreSQL is asked for a while. Whoever brings such word
+//! late, after another change or the session's end, so changes nothing.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -24,6 +27,10 @@ use crate::{
 const FRESH: SignedDuration = SignedDuration::from_secs(1);
 /// How long Redis remembers.
 const REMEMBERED_SECONDS: u64 = 60;
+/// Stands in Redis for a session whose user has changed: no state, so it is looked up.
+const CHANGED: &str = "changed";
+/// For so long after a change nothing is remembered: longer than a look-up takes that read what was before.
+const CHANGING_SECONDS: u64 = 30;
 const SESSIONS_HERE: u64 = 100_000;
 
 /// What a session is at this moment.
@@ -119,20 +126,20 @@ impl Sessions {
 
     /// Makes ends known everywhere. Call it after the commit: before, a look-up could bring the session back.
     pub async fn end(&self, tenant: TenantId, sessions: &[SessionId]) {
-        self.tell(tenant, sessions, &State::Ended).await;
+        let Ok(ended) = serde_json::to_string(&State::Ended) else { return };
+        self.tell(tenant, sessions, &ended, REMEMBERED_SECONDS).await;
     }
 
-    /// Makes a changed user known to their sessions everywhere, after the commit. Written over the memory, not taken out of
-    /// it: a look-up that read the database before the commit must find the place taken.
-    pub async fn renew(&self, tenant: TenantId, sessions: &[SessionId], user: &User) {
-        self.tell(tenant, sessions, &State::Live(Arc::new(user.clone()))).await;
+    /// Makes it known everywhere that the user of these sessions has changed, after the commit. Written over the memory, not
+    /// taken out of it: a look-up that read the database before the commit must find the place taken.
+    pub async fn renew(&self, tenant: TenantId, sessions: &[SessionId]) {
+        self.tell(tenant, sessions, CHANGED, CHANGING_SECONDS).await;
     }
 
-    async fn tell(&self, tenant: TenantId, sessions: &[SessionId], state: &State) {
-        let Ok(text) = serde_json::to_string(state) else { return };
+    async fn tell(&self, tenant: TenantId, sessions: &[SessionId], text: &str, seconds: u64) {
         let mut pipe = redis::pipe();
         for session in sessions {
-            pipe.set_ex(self.key(tenant, *session), &text, REMEMBERED_SECONDS).ignore();
+            pipe.set_ex(self.key(tenant, *session), text, seconds).ignore();
         }
         if !sessions.is_empty()
             && let Err(error) = self.redis.pipeline(&pipe).await

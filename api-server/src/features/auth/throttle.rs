@@ -13,6 +13,7 @@
 
 use std::{
     collections::HashSet,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, LazyLock},
 };
 
@@ -24,6 +25,7 @@ use redis::Script;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    features::users,
     infra::{Clock, Redis},
     metrics::Metrics,
 };
@@ -133,11 +135,12 @@ impl Throttle {
     /// the address's from [`Throttle::failed`] on. `ip` is `None` where it is not known who asks.
     pub async fn begin(&self, tenant: TenantId, email: &str, ip: Option<&str>) -> Result<Attempt, Wait> {
         let digest = digest(email);
+        let ip = ip.map(line);
         let mut attempt = Attempt {
             tenant,
             account: self.key(tenant, format_args!("account:{}", hex::encode(&digest[..16]))),
-            address: self.key(tenant, format_args!("address:{}", ip.unwrap_or("unknown"))),
-            ip: ip.map(str::to_owned),
+            address: self.key(tenant, format_args!("address:{}", ip.as_deref().unwrap_or("unknown"))),
+            ip,
             name: digest.first_chunk().copied().unwrap_or_default(),
             locks: false,
         };
@@ -272,9 +275,25 @@ impl Throttle {
     }
 }
 
-/// Redis is no place for a list of users.
-fn digest(email: &str) -> [u8; 32] {
-    Sha256::digest(email.trim().to_lowercase()).into()
+/// Redis is no place for a list of users. Counted by the form in which an address is kept: none has more tries for being
+/// written in several ways.
+fn digest(account: &str) -> [u8; 32] {
+    match users::email(account) {
+        Some(email) => Sha256::digest(email).into(),
+        None => Sha256::digest(account.trim().to_lowercase()).into(),
+    }
+}
+
+/// Whose an address is, as far as it tells: of IPv6 a line has 2^64, so the first half of the address counts.
+fn line(ip: &str) -> String {
+    match ip.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V6(ip)) => {
+            let [a, b, c, d, ..] = ip.segments();
+            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        Ok(IpAddr::V4(ip)) => ip.to_string(),
+        Err(_) => ip.to_owned(),
+    }
 }
 
 fn count(tries: &mut Tries, pace: Pace, now: Timestamp) {
@@ -296,6 +315,27 @@ fn millis(duration: SignedDuration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_counted_as_one_however_many_addresses_it_has() {
+        for (ip, counted) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+            ("unknown", "unknown"),
+        ] {
+            assert_eq!(line(ip), counted);
+        }
+    }
+
+    #[test]
+    fn an_account_is_counted_as_one_however_its_address_is_written() {
+        let same = ["zo\u{eb}@acme.test", " ZOE\u{308}@Acme.TEST ", "Zo\u{cb}@acme.test"];
+        assert!(same.iter().all(|email| digest(email) == digest(same[0])));
+        assert_ne!(digest("zoe@acme.test"), digest(same[0]));
+    }
 
     #[test]
     fn the_wait_doubles_up_to_its_longest() {

@@ -15,7 +15,7 @@ use crate::{
     extract::{CurrentUser, UserId},
     features::{
         audit::{self, Entry},
-        auth::{Auth, AuthError, Device, Entered, Method, Standing},
+        auth::{Attempt, Auth, AuthError, Device, Entered, Method, Standing},
         users,
     },
     infra::{Clock, Db, TenantTx, Token},
@@ -209,9 +209,7 @@ impl Factors {
             return Err(FactorsError::NoFactor);
         }
         if self.check(&mut tx, tenant, me.id, shown, now).await?.is_none() {
-            // A ceremony is used up also by a wrong answer.
-            tx.commit().await?;
-            return Err(FactorsError::Wrong(field));
+            return Err(self.wrong(tx, me, field, &attempt, device).await?);
         }
         repo::delete_totp(&mut tx, me.id).await?;
         let ended = self.removed(tx, tenant, me, Held { totp: false, ..held }, "otp", device, now).await?;
@@ -295,12 +293,28 @@ impl Factors {
         let mut tx = self.db.begin(tenant.id).await?;
         users::repo::lock_user(&mut tx, me.id).await?;
         let Some(method) = self.check(&mut tx, tenant, me.id, shown, now).await? else {
-            tx.commit().await?;
-            return Err(FactorsError::Wrong(field));
+            return Err(self.wrong(tx, me, field, &attempt, device).await?);
         };
         let standing = self.stepped_up(tx, me, method, device).await?;
         self.auth.factor_succeeded(&attempt).await;
         Ok(standing)
+    }
+
+    /// What follows when somebody signed in shows something wrong: it counts, and is written down.
+    async fn wrong(
+        &self,
+        tx: TenantTx,
+        me: &CurrentUser,
+        field: &'static str,
+        attempt: &Attempt,
+        device: &Device,
+    ) -> Result<FactorsError, FactorsError> {
+        let tenant = tx.tenant();
+        // A ceremony is used up also by a wrong answer.
+        tx.commit().await?;
+        self.auth.factor_failed(tenant, attempt, device).await?;
+        self.auth.record_wrong_proof(tenant, me.id, field, device).await?;
+        Ok(FactorsError::Wrong(field))
     }
 
     async fn stepped_up(

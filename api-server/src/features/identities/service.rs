@@ -121,6 +121,10 @@ impl Identities {
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
         let email = person.email.as_deref();
+        // An account that is banned or deleted meanwhile gets no way in.
+        users::repo::lock_user(&mut tx, me.id).await?;
+        let user = users::repo::find_user(&mut tx, me.id).await?;
+        user.filter(|user| user.is_active).ok_or(IdentityError::Deactivated)?;
         let identity = repo::link(&mut tx, me.id, &provider.issuer, &person.subject, email, now)
             .await?
             .ok_or(IdentityError::LinkedElsewhere)?;
@@ -195,11 +199,14 @@ impl Identities {
         let (issuer, subject) = (provider.issuer.as_str(), person.subject.as_str());
         let email = person.email.as_deref().and_then(users::email);
         if let Some(id) = repo::owner(tx, issuer, subject).await? {
+            // Under the lock, so that an account that is banned or deleted meanwhile gets no session.
+            users::repo::lock_user(tx, id).await?;
             repo::used(tx, issuer, subject, email.as_deref(), now).await?;
             return users::repo::find_user(tx, id).await?.ok_or(IdentityError::Deactivated);
         }
         // Without the provider's word for the address, anybody could take the place of whom it belongs to.
         let email = email.filter(|_| person.email_verified).ok_or(IdentityError::NoVerifiedEmail)?;
+        users::repo::lock_by_email(tx, &email).await?;
         let user = match users::repo::find_by_email(tx, &email).await? {
             Some((user, _)) => {
                 let trusted = provider.existing_accounts == ExistingAccounts::LinkVerifiedEmail;

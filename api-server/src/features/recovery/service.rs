@@ -188,6 +188,8 @@ impl Recovery {
     ) -> Result<(TenantTx, User), RecoveryError> {
         let attempt = self.auth.begin_code(tenant, email, device).await?;
         let mut tx = self.db.begin(tenant).await?;
+        // The account before its code; one statement each, whether there is such an account or not.
+        users::repo::lock_by_email(&mut tx, email).await?;
         let known = repo::try_code(&mut tx, email, now).await?;
         let right = known.as_ref().and_then(|known| {
             let wanted = self.key.open(tenant, &code_field(known.id), &known.sealed).ok()?;
@@ -323,7 +325,8 @@ impl Recovery {
         Ok((token.into(), expires_at))
     }
 
-    /// Uses a token up and gives its user, who still has the address that it was mailed to.
+    /// Uses a token up and gives its user, locked, who still has the address that it was mailed to. The account comes before
+    /// its tokens, as wherever both are changed: the other way round two would wait for each other.
     async fn take(
         &self,
         tx: &mut TenantTx,
@@ -331,6 +334,8 @@ impl Recovery {
         purpose: Purpose,
         now: Timestamp,
     ) -> Result<User, RecoveryError> {
+        let owner = repo::find(tx, digest).await?.ok_or(RecoveryError::InvalidLink)?.user;
+        users::repo::lock_user(tx, owner).await?;
         let token = repo::take(tx, digest, purpose, now).await?.ok_or(RecoveryError::InvalidLink)?;
         let user = users::repo::find_user(tx, token.user).await?;
         user.filter(|user| user.is_active && user.email == token.email).ok_or(RecoveryError::InvalidLink)
@@ -349,7 +354,7 @@ impl Recovery {
         let sessions = self.auth.sessions_of(&mut tx, id, now).await?;
         audit::record_in_tx(&mut tx, entry, now).await?;
         tx.commit().await?;
-        self.auth.renew_sessions(tenant, &sessions, &user).await;
+        self.auth.renew_sessions(tenant, &sessions).await;
         Ok(user)
     }
 }

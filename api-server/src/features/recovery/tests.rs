@@ -104,6 +104,30 @@ async fn of_two_who_present_a_link_at_once_one_gets_in() {
 }
 
 #[tokio::test]
+async fn a_link_that_is_used_while_its_account_is_changed_waits_and_holds_nobody_up() {
+    let app = wants_verified().await;
+    for (purpose, path) in [("reset-password", "reset-password"), ("verify-email", "verify-email")] {
+        let email = format!("{purpose}@acme.test");
+        let body = json!({ "email": email, "password": PASSWORD, "name": "Ada" });
+        assert_eq!(auth(&app, "register", body).await.status, StatusCode::CREATED);
+        if purpose == "reset-password" {
+            forgot(&app, &email).await;
+        }
+        let link = token(&app, &email, purpose).await;
+        let body = json!({ "token": link, "password": NEW_PASSWORD });
+        // As a change of address or a deletion does: the account first, then whatever was mailed.
+        let mut held = app.hold(&format!("UPDATE auth.users SET name = 'Grace' WHERE email = '{email}'")).await;
+        let answer = app
+            .beside(auth(&app, path, body), async || {
+                sqlx::query("DELETE FROM auth.mailed_tokens").execute(held.conn()).await.unwrap();
+                held.commit().await.unwrap();
+            })
+            .await;
+        assert!(answer.status.is_client_error(), "{path}: {} {}", answer.status, answer.text);
+    }
+}
+
+#[tokio::test]
 async fn an_address_without_an_account_gets_the_same_answer_and_no_mail() {
     let app = TestApp::new().await;
     app.register(ADA).await;

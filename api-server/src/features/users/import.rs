@@ -24,7 +24,7 @@ use crate::{
     extract::{Can, CurrentUser, Json, Tenant, UserId, Valid, Validate, Violations, permissions::CreateUsers},
     features::{
         audit::{self, Entry},
-        auth::{DEFAULT_ROLE, Device, Scheme},
+        auth::{Cost, DEFAULT_ROLE, Device, MOST_COSTS, Scheme},
     },
     openapi::routes,
     reply::{Answer, Envelope, ErrorBody, Reply},
@@ -163,6 +163,23 @@ impl ImportRow {
     }
 }
 
+/// Whether a row's hash is of a cost that the tenant has, or may have besides. Each makes attempts to sign in that fail dearer.
+fn may_cost(costs: &mut Vec<Cost>, new: &Imported) -> Result<(), Detail> {
+    let Some(cost) = new.password_hash.as_ref().map(|hash| Cost::of(hash.expose())) else { return Ok(()) };
+    if costs.contains(&cost) {
+        return Ok(());
+    }
+    if costs.len() >= MOST_COSTS {
+        let message = format!(
+            "the accounts of this tenant have hashes of {MOST_COSTS} costs: import those of another when one is gone, or leave \
+             the hash out"
+        );
+        return Err(Detail::new("passwordHash", "TOO_MANY_COSTS", message));
+    }
+    costs.push(cost);
+    Ok(())
+}
+
 impl Users {
     async fn import(
         &self,
@@ -175,6 +192,7 @@ impl Users {
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
         let mut left = room(&mut tx, tenant).await?;
+        let mut costs = repo::password_costs(&mut tx).await?;
         let mut fates = Vec::with_capacity(checked.len());
         for (index, row) in checked.iter().enumerate() {
             let (result, id, details) = match row {
@@ -184,9 +202,12 @@ impl Users {
                         Detail::new("users", "QUOTA_REACHED", "the tenant has as many users as its quota allows");
                     (Fate::Refused, None, vec![full])
                 }
-                Ok(new) => match repo::import_user(&mut tx, new, now).await? {
-                    Some(id) => (Fate::Created, Some(id), vec![]),
-                    None => (Fate::Exists, None, vec![]),
+                Ok(new) => match may_cost(&mut costs, new) {
+                    Err(detail) => (Fate::Refused, None, vec![detail]),
+                    Ok(()) => match repo::import_user(&mut tx, new, now).await? {
+                        Some(id) => (Fate::Created, Some(id), vec![]),
+                        None => (Fate::Exists, None, vec![]),
+                    },
                 },
             };
             left = left.saturating_sub(id.is_some().into());

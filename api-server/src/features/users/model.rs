@@ -2,6 +2,7 @@
 
 use contract::{RoleName, Secret, access};
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
 use crate::extract::User;
@@ -37,14 +38,24 @@ impl FullName {
     }
 }
 
-/// An address in the form in which it is kept, or `None` when it is none.
+/// An address in the form in which it is kept, or `None` when it is none. One address has one form, whichever keyboard wrote
+/// its capitals and accents: two accounts must not differ in what nobody sees.
 pub fn email(given: &str) -> Option<String> {
-    let email = given.trim().to_lowercase();
+    // Composed again at the end: a small letter may go together with the accent that follows where its capital did not.
+    let email: String = given.trim().nfc().collect::<String>().to_lowercase().nfc().collect();
     let (local, domain) = email.rsplit_once('@')?;
-    let plain =
-        |part: &str| !part.is_empty() && part.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '@');
+    // Quoted addresses, which may have everything in them, nobody has.
+    let seen = |c: char| !c.is_whitespace() && !c.is_control() && !is_invisible(c) && !"@<>,;:\"()[]\\".contains(c);
+    let plain = |part: &str| !part.is_empty() && part.chars().all(seen);
     let domain_ok = domain.contains('.') && domain.split('.').all(|label| !label.is_empty());
     (plain(local) && plain(domain) && domain_ok && email.chars().count() <= MAX_EMAIL_CHARS).then_some(email)
+}
+
+/// Characters that show nothing, or turn the order of those that follow.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Which users of a list.
@@ -202,6 +213,14 @@ mod tests {
     #[test]
     fn an_address_is_kept_in_lower_case() {
         assert_eq!(email(" Ada@Example.COM "), Some("ada@example.com".into()));
+        // One address, whichever keyboard composed its accents; and what is kept is kept the same when read again.
+        for given in ["ZOE\u{308}@x.y", "zo\u{eb}@x.y", "Zo\u{cb}@X.Y"] {
+            assert_eq!(email(given).as_deref(), Some("zo\u{eb}@x.y"), "{given}");
+        }
+        for given in ["\u{130}@x.y", "A\u{345}@x.y", "\u{1e9e}@x.y", "\u{3a3}@x.y"] {
+            let kept = email(given).unwrap();
+            assert_eq!(email(&kept), Some(kept.clone()), "{given}");
+        }
         for bad in [
             "",
             "ada",
@@ -212,6 +231,16 @@ mod tests {
             "ada@localhost",
             "ada@x..y",
             &format!("{}@x.y", "a".repeat(260)),
+            // Not to be seen, or turning what follows: the address of another, to whoever reads it.
+            "ad\u{200b}a@x.y",
+            "ada\u{ad}@x.y",
+            "\u{feff}ada@x.y",
+            "ada\u{202e}@x.y",
+            "ada@x\u{2060}.y",
+            // What begins or ends an address in a mail's head.
+            "ada<b@x.y",
+            "ada,b@x.y",
+            "\"ada@x.y",
         ] {
             assert_eq!(email(bad), None, "{bad}");
         }

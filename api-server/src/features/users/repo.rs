@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::model::{FullName, Sort, UserFilter, UsersError};
 use crate::{
     extract::{Page, User, UserId},
-    features::factors,
+    features::{auth::Cost, factors},
     infra::TenantTx,
 };
 
@@ -175,14 +175,67 @@ pub async fn lock_user(tx: &mut TenantTx, id: UserId) -> Result<(), sqlx::Error>
     Ok(())
 }
 
-/// The user with this address and their password's hash.
-pub async fn find_by_email(tx: &mut TenantTx, email: &str) -> Result<Option<(User, Option<String>)>, sqlx::Error> {
+/// As [`lock_user`], by the address; one statement whether there is such a user or not.
+pub async fn lock_by_email(tx: &mut TenantTx, email: &str) -> Result<(), sqlx::Error> {
     let tenant = tx.tenant().as_uuid();
-    let found = query!("SELECT id, password_hash FROM auth.users WHERE tenant_id = $1 AND email = $2", tenant, email)
+    query!("SELECT id FROM auth.users WHERE tenant_id = $1 AND email = $2 FOR UPDATE", tenant, email)
         .fetch_optional(tx.conn())
         .await?;
-    let Some(found) = found else { return Ok(None) };
-    Ok(find_user(tx, UserId(found.id)).await?.map(|user| (user, found.password_hash)))
+    Ok(())
+}
+
+/// The user with this address and their password's hash. One statement whether there is such a user or not: a second one for
+/// those who exist would show in the time of the answer.
+pub async fn find_by_email(tx: &mut TenantTx, email: &str) -> Result<Option<(User, Option<String>)>, sqlx::Error> {
+    let tenant = tx.tenant().as_uuid();
+    let found = query!(
+        r#"SELECT u.id, u.email, u.name, u.first_name, u.last_name, u.role, u.groups, u.email_verified, u.is_active,
+                u.last_login_at, u.created_at, u.updated_at, u.password_hash,
+                ARRAY(SELECT r.role FROM auth.user_roles r WHERE r.tenant_id = u.tenant_id AND r.user_id = u.id
+                      ORDER BY r.role) AS "assigned!"
+         FROM auth.users u WHERE u.tenant_id = $1 AND u.email = $2 AND u.deleted_at IS NULL"#,
+        tenant,
+        email
+    )
+    .fetch_optional(tx.conn())
+    .await?;
+    let Some(row) = found else { return Ok(None) };
+    let user = User::try_from(UserRow {
+        id: row.id,
+        email: row.email,
+        name: row.name,
+        first_name: row.first_name,
+        last_name: row.last_name,
+        role: row.role,
+        groups: row.groups,
+        email_verified: row.email_verified,
+        is_active: row.is_active,
+        last_login_at: row.last_login_at,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        assigned: row.assigned,
+    })?;
+    Ok(Some((user, row.password_hash)))
+}
+
+/// What it costs to check the passwords of a tenant's accounts, each cost once: an index leads from one to the next.
+pub async fn password_costs(tx: &mut TenantTx) -> Result<Vec<Cost>, sqlx::Error> {
+    let tenant = tx.tenant().as_uuid();
+    let costs = query_scalar!(
+        r#"WITH RECURSIVE costs AS (
+             (SELECT password_cost FROM auth.users WHERE tenant_id = $1 AND password_cost IS NOT NULL
+              ORDER BY password_cost LIMIT 1)
+             UNION ALL
+             SELECT (SELECT u.password_cost FROM auth.users u
+                     WHERE u.tenant_id = $1 AND u.password_cost > costs.password_cost
+                     ORDER BY u.password_cost LIMIT 1)
+             FROM costs WHERE costs.password_cost IS NOT NULL)
+           SELECT password_cost AS "cost!" FROM costs WHERE password_cost IS NOT NULL"#,
+        tenant
+    )
+    .fetch_all(tx.conn())
+    .await?;
+    Ok(costs.into_iter().map(Cost::stored).collect())
 }
 
 pub async fn password_hash(tx: &mut TenantTx, id: UserId) -> Result<Option<String>, sqlx::Error> {

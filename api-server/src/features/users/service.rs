@@ -283,7 +283,7 @@ impl Users {
         audit::record_in_tx(&mut tx, &entry, now).await?;
         tx.commit().await?;
         if user.is_active {
-            self.auth.renew_sessions(tenant, &sessions, user).await;
+            self.auth.renew_sessions(tenant, &sessions).await;
         } else {
             self.auth.forget_sessions(tenant, &sessions).await;
         }
@@ -295,7 +295,8 @@ fn wants_verified(tenant: &TenantSnapshot) -> bool {
     tenant.auth.email_verification == EmailVerification::Required
 }
 
-/// The account that is to be changed, locked. A weighty change takes somebody who may do all that its owner may.
+/// The account that is to be changed, locked. A weighty change takes somebody who may do all that its owner may, or the owner
+/// in person: a key of theirs may do less, and would become them by another address.
 pub async fn target(
     tx: &mut TenantTx,
     tenant: &TenantSnapshot,
@@ -305,7 +306,7 @@ pub async fn target(
 ) -> Result<User, UsersError> {
     repo::lock_user(tx, id).await?;
     let user = repo::find_user(tx, id).await?.ok_or(UsersError::NoSuchUser)?;
-    if weighty && by.id != id && !by.covers(&user.reach(tenant)) {
+    if weighty && !by.is_self(id) && !by.covers(&user.reach(tenant)) {
         return Err(UsersError::ReachesFurther);
     }
     Ok(user)

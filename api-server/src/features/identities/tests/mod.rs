@@ -248,3 +248,33 @@ async fn a_deactivated_or_deleted_account_is_not_signed_in() {
     assert_eq!(again.status, StatusCode::OK, "the link went with the account, so a new one begins: {}", again.text);
     assert_ne!(again.json["data"]["user"]["id"], id.as_str());
 }
+
+#[tokio::test]
+async fn an_account_that_is_banned_while_the_provider_is_asked_gets_no_session_and_no_link() {
+    let world = World::new().await;
+    let app = &world.app;
+    world.sign_in().await;
+    let sessions = async || {
+        let mut tx = app.app.db.begin(app.tenant("acme").id).await.unwrap();
+        let counted = "SELECT (SELECT count(*) FROM auth.sessions), (SELECT count(*) FROM auth.identities)";
+        sqlx::query_as::<_, (i64, i64)>(counted).fetch_one(tx.conn()).await.unwrap()
+    };
+    let ban = "UPDATE auth.users SET is_active = false";
+    let before = sessions().await;
+    let flow = world.begin().await;
+    let held = app.hold(ban).await;
+    let answer = app.beside(world.finish(&flow), async || held.commit().await.unwrap()).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text);
+    assert_eq!(sessions().await, before);
+
+    let bob = app.register("bob@acme.test").await;
+    let bearer = bob["accessToken"].as_str().unwrap();
+    world.says(json!({ "sub": "another" }));
+    let flow = world.begin_link(bearer).await;
+    let before = sessions().await;
+    let held = app.hold(ban).await;
+    let link = app.post("/api/v1/auth/identities", &flow.body()).bearer(bearer).send();
+    let answer = app.beside(link, async || held.commit().await.unwrap()).await;
+    assert!(answer.status.is_client_error(), "{}", answer.text);
+    assert_eq!(sessions().await, before);
+}
