@@ -1,27 +1,15 @@
 //! What the caller sent: parsed, checked, and refused with the field's name where it is wrong.
 
-use axum::extract::{
-    FromRequest, FromRequestParts, OptionalFromRequest, Request,
-    rejection::{BytesRejection, PathRejection, QueryRejection},
-};
+use axum::extract::{FromRequest, OptionalFromRequest, Request, rejection::BytesRejection};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use serde::de::DeserializeOwned;
 
+use super::text::{self, NUL};
 use crate::error::{ApiError, Detail};
 
-/// A segment of the path, parsed.
-#[derive(FromRequestParts)]
-#[from_request(via(axum::extract::Path), rejection(ApiError))]
-pub struct Path<T>(pub T);
-
-/// The query, parsed.
-#[derive(FromRequestParts)]
-#[from_request(via(axum::extract::Query), rejection(ApiError))]
-pub struct Query<T>(pub T);
-
-/// A JSON body, parsed; a form body of flat fields is taken as well.
+/// The JSON object of a body, parsed; a form body of flat fields is taken as well.
 pub struct Json<T>(pub T);
 
 /// A value that keeps the rules of its type.
@@ -70,7 +58,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         }
         let body = Bytes::from_request(request, state).await?;
         if form {
-            return serde_urlencoded::from_bytes(&body).map(Self).map_err(|error| malformed("", &error.to_string()));
+            return text::form(&body).map(Self).map_err(|(field, reason)| malformed(&field, &reason));
+        }
+        // serde would take an array for a struct, field by field.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(malformed("", "send a JSON object, such as {\"name\": \"Ada\"}"));
+        }
+        if let Some(field) = text::nul_in_json(&body) {
+            return Err(malformed(&field, NUL));
         }
         let mut json = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -124,19 +119,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn malformed(field: &str, reason: &str) -> ApiError {
     let field = if field.is_empty() { "body" } else { field };
-    ApiError::validation(vec![Detail::new(field.to_owned(), "INVALID", reason.to_owned())])
-}
-
-impl From<PathRejection> for ApiError {
-    fn from(rejection: PathRejection) -> Self {
-        Self::validation(vec![Detail::new("path", "INVALID", rejection.body_text())])
-    }
-}
-
-impl From<QueryRejection> for ApiError {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::validation(vec![Detail::new("query", "INVALID", rejection.body_text())])
-    }
+    ApiError::validation(vec![Detail::new(field.to_owned(), "INVALID", text::plain(reason).to_owned())])
 }
 
 impl From<BytesRejection> for ApiError {

@@ -6,12 +6,15 @@ mod can;
 mod input;
 mod me;
 mod page;
+mod params;
 mod tenant;
+mod text;
 mod user;
 
 pub use can::{Can, Permission, permissions};
-pub use input::{Json, Path, Query, Valid, Validate, Violations};
+pub use input::{Json, Valid, Validate, Violations};
 pub use me::{Me, Principal};
 pub use page::{Page, PageQuery};
+pub use params::{Path, Query};
 pub use tenant::Tenant;
 pub use user::{CurrentUser, Machine, SessionId, User, UserId};

@@ -1,8 +1,10 @@
 //! Wire types and handlers.
 
+use std::borrow::Cow;
+
 use axum::extract::State;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -38,9 +40,17 @@ struct AuditQuery {
     outcome: Option<Outcome>,
     /// Not before this time (RFC 3339).
     #[param(example = "2026-01-01T00:00:00Z")]
+    #[serde(default, deserialize_with = "moment")]
     from: Option<Timestamp>,
     /// Before this time.
+    #[serde(default, deserialize_with = "moment")]
     to: Option<Timestamp>,
+}
+
+/// A time, or a word about how to write one: a parser's own would name the digit that it stumbled over.
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Cow::<str>::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|_| D::Error::custom("write a time such as 2026-01-31T00:00:00Z"))
 }
 
 impl From<AuditQuery> for Filter {

@@ -44,8 +44,11 @@ async fn a_deed_is_found_by_who_what_and_how_it_ended() {
     assert_eq!(entries(&app, &admin, &format!("?to={from}&limit=1")).await.len(), 1);
     let text = app.get(LOGS).bearer(&admin).send().await.text;
     assert!(!text.contains("Horse") && !text.contains("argon2"), "{text}");
-    let bad = app.get(&format!("{LOGS}?outcome=maybe")).bearer(&admin).send().await;
-    assert_eq!((bad.status, bad.code()), (StatusCode::BAD_REQUEST, "VALIDATION_ERROR"));
+    for (query, field) in [("outcome=maybe", "outcome"), ("from=2026-01-01", "from"), ("action=%00", "action")] {
+        let bad = app.get(&format!("{LOGS}?{query}")).bearer(&admin).send().await;
+        assert_eq!((bad.status, bad.code()), (StatusCode::BAD_REQUEST, "VALIDATION_ERROR"), "{query}");
+        assert_eq!(bad.json["error"]["details"][0]["field"], field, "{}", bad.text);
+    }
 }
 
 #[tokio::test]

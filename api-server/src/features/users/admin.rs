@@ -26,6 +26,7 @@ use crate::{
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(admin_list_users, admin_create_user))
+        .routes(routes!(create_user))
         .routes(routes!(admin_get_user, admin_update_user, admin_delete_user))
         .routes(routes!(admin_set_role))
         .routes(routes!(admin_unlock_user))
@@ -141,6 +142,26 @@ async fn admin_create_user(
     let user = app.users.create(&tenant.0, &me, new, &device).await?;
     let message = if invited { "Created: an invitation is on its way" } else { "Created" };
     Ok(Reply::created(UserOut::from(&user)).with_message(message))
+}
+
+/// Make an account for somebody: the same as `POST /admin/users`.
+#[utoipa::path(post, path = "/users", operation_id = "create_user", tag = "users", request_body = NewUserBody,
+    security(("bearer" = ["users:create"])), responses(
+    (status = 201, description = "The account exists", body = Envelope<UserOut>),
+    (status = 400, description = "A field breaks its rule", body = ErrorBody),
+    (status = 403, description = "The role does not allow it, or the quota is reached", body = ErrorBody),
+    (status = 409, description = "A user with this address exists; or a mail is needed, and the platform sends none: `MAIL_NOT_CONFIGURED`", body = ErrorBody),
+    (status = 429, description = "Too many mails went to this address", body = ErrorBody),
+    (status = 503, description = "Too many are signing in: come again after `Retry-After`", body = ErrorBody),
+))]
+async fn create_user(
+    me: Can<CreateUsers>,
+    app: State<App>,
+    tenant: Tenant,
+    device: Device,
+    body: Valid<Json<NewUserBody>>,
+) -> Answer<UserOut> {
+    admin_create_user(me, app, tenant, device, body).await
 }
 
 /// One user.

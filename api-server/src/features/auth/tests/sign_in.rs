@@ -69,6 +69,11 @@ async fn a_malformed_body_names_its_fault_and_never_a_500() {
     for (body, field) in [
         ("{", "body"),
         ("[]", "body"),
+        ("null", "body"),
+        // An array of the fields' values, in their order, is no object.
+        (r#"["ada@acme.test", "Correct-Horse-7"]"#, "body"),
+        (r#"{"email": "a\u0000@b.co", "password": "x"}"#, "email"),
+        (r#"{"email": "a@b.co", "password": "x", "more": [{"deep": "\u0000"}]}"#, "more.0.deep"),
         (r#"{"email": 1, "password": "x"}"#, "email"),
         (r#"{"email": "a"} x"#, "body"),
         ("", "body"),
@@ -80,6 +85,9 @@ async fn a_malformed_body_names_its_fault_and_never_a_500() {
     }
     let form = app.request(http::Method::POST, login).header("content-type", "application/x-www-form-urlencoded");
     assert_eq!(form.body("email=a%40b.co&password=x").send().await.code(), "INVALID_CREDENTIALS");
+    let form = app.request(http::Method::POST, login).header("content-type", "application/x-www-form-urlencoded");
+    let answer = form.body("email=a%40b.co&password=%00").send().await;
+    assert_eq!(answer.json["error"]["details"][0]["field"], "password", "{}", answer.json);
     let xml = app.request(http::Method::POST, login).header("content-type", "text/xml").body("<a/>").send().await;
     assert_eq!(xml.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }

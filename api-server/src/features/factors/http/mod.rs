@@ -191,11 +191,14 @@ impl From<FactorsError> for ApiError {
             FactorsError::WrongProof => {
                 unauthorized("INVALID_MFA_CODE", "The code is wrong, or was used before: wait for the next one")
             }
-            FactorsError::Wrong(field) => Self::validation(vec![Detail::new(
-                field,
-                "WRONG",
-                "it is wrong, or was used before; a code of an app is good once, for a minute",
-            )]),
+            FactorsError::Wrong(field) => {
+                let message = match field {
+                    "code" => "it is wrong, or was used before; a code of an app is good once, for a minute",
+                    "recoveryCode" => "it is wrong, was used before, or newer ones have taken its place",
+                    _ => "it is wrong",
+                };
+                Self::validation(vec![Detail::new(field, "WRONG", message)])
+            }
             FactorsError::InvalidToken => {
                 unauthorized("INVALID_MFA_TOKEN", "The sign-in is unknown, finished or over: begin it anew")
             }
