@@ -165,8 +165,12 @@ impl World {
             while self.app.app.tenants.by_host("acme.test").is_none() {
                 tokio::task::yield_now().await;
             }
+            // The disk is not waited for by whoever is served, but by who starts from it.
+            while Cache::new(self.folder.path()).load().unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
         };
-        timeout(ANSWERED, served).await.expect("the documents are taken in");
+        timeout(ANSWERED, served).await.expect("the documents are taken in and kept");
     }
 
     pub async fn lose(&mut self, gone: Gone, fault: Fault) {

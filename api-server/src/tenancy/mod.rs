@@ -5,6 +5,7 @@
 //! serving, and the refusal is counted, logged and told on the management port.
 
 pub mod cache;
+mod keeper;
 pub mod keys;
 pub mod snapshot;
 pub mod source_dir;

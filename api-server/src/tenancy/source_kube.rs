@@ -1,6 +1,6 @@
 //! Documents from Kubernetes: one watch on the labelled ConfigMaps of the platform's namespace.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use contract::names;
 use futures::StreamExt;
@@ -11,16 +11,25 @@ use kube::{
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{cache::Cache, tenants::Found};
+use super::{cache::Cache, keeper::Keeper, tenants::Found};
 use crate::app::App;
 
 /// A start waits this long for the control plane before it makes do with the last good documents.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Follows the documents until the process ends. The watcher lists again by itself when its watch grows too old, and
-/// waits longer and longer while the control plane is away.
+/// Follows the documents until the process ends, and keeps the good ones on disk.
 pub async fn run(app: App, client: Client, namespace: &str, platform: &str, cache: Cache) {
+    let keeper = Keeper::new(cache.clone());
     let documents = Api::<ConfigMap>::namespaced(client, namespace);
+    tokio::select! {
+        () = follow(&app, documents, platform, &cache, &keeper) => {}
+        () = keeper.write() => {}
+    }
+}
+
+/// The watcher lists again by itself when its watch grows too old, and waits longer and longer while the control plane is
+/// away.
+async fn follow(app: &App, documents: Api<ConfigMap>, platform: &str, cache: &Cache, keeper: &Keeper) {
     let config = watcher::Config::default().labels(&names::document_selector(platform));
     let mut events = pin!(watcher(documents, config).default_backoff());
     let mut listed = vec![];
@@ -31,7 +40,7 @@ pub async fn run(app: App, client: Client, namespace: &str, platform: &str, cach
             Ok(Some(event)) => event,
             Ok(None) => return,
             Err(_) => {
-                start_from_cache(&app, &cache).await;
+                start_from_cache(app, cache).await;
                 app.health.tried();
                 continue;
             }
@@ -45,27 +54,27 @@ pub async fn run(app: App, client: Client, namespace: &str, platform: &str, cach
                 let refused = app.tenants.replace(&all);
                 tracing::info!(tenants = all.len(), refused = refused.len(), "complete set of tenants loaded");
                 for bad in all.extract_if(.., |found| refused.contains(&found.tenant)) {
-                    fall_back(&app, &cache, &bad);
+                    fall_back(app, keeper, &bad).await;
                 }
-                store(&cache, move |cache| cache.replace(&all, &refused)).await;
+                keeper.replace(all, refused);
             }
             Ok(Event::Apply(object)) => {
                 if let Some(found) = found(object)
                     && app.tenants.apply(&found)
                 {
-                    store(&cache, move |cache| cache.keep(&found)).await;
+                    keeper.keep(found);
                 }
             }
             Ok(Event::Delete(object)) => {
                 if let Some(tenant) = tenant_of(&object) {
                     tracing::info!(tenant, "tenant is gone");
                     app.tenants.remove(&tenant);
-                    store(&cache, move |cache| cache.forget(&tenant)).await;
+                    keeper.forget(tenant);
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, "the control plane does not answer, the last good documents go on");
-                start_from_cache(&app, &cache).await;
+                start_from_cache(app, cache).await;
                 app.health.tried();
             }
         }
@@ -90,9 +99,9 @@ pub async fn start_from_cache(app: &App, cache: &Cache) {
 }
 
 /// A tenant whose document is bad at the start goes on with its last good one, if the disk has it.
-fn fall_back(app: &App, cache: &Cache, bad: &Found) {
+async fn fall_back(app: &App, keeper: &Keeper, bad: &Found) {
     if app.tenants.by_name(&bad.tenant).is_none()
-        && let Some(last_good) = cache.get(&bad.tenant)
+        && let Some(last_good) = keeper.get(&bad.tenant).await
         && app.tenants.apply(&last_good)
     {
         tracing::warn!(tenant = bad.tenant, "serving the last good document on disk");
@@ -114,14 +123,4 @@ fn tenant_of(object: &ConfigMap) -> Option<String> {
         tracing::error!(config_map = object.name_any(), "document without the label {}: ignored", names::LABEL_TENANT);
     }
     tenant
-}
-
-/// A disk that fails costs the next start its head start, nothing now.
-async fn store(cache: &Cache, write: impl FnOnce(&Cache) -> std::io::Result<()> + Send + 'static) {
-    let cache = Arc::new(cache.clone());
-    let written =
-        spawn_blocking(move || write(&cache)).await.map_err(std::io::Error::other).and_then(|written| written);
-    if let Err(error) = written {
-        tracing::warn!(%error, "TENANTRY_CACHE_DIR cannot be written");
-    }
 }

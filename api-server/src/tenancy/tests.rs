@@ -1,4 +1,4 @@
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, pin::pin, time::Duration};
 
 use contract::{Hostname, codec, tenant::TenantState};
 use http::StatusCode;
@@ -303,14 +303,24 @@ async fn a_start_with_a_bad_document_serves_the_last_good_one_on_disk_and_keeps_
     // The end of the list is behind the fallback, so one more event tells that both are done.
     let watch = vec![json!({ "type": "ADDED", "object": config_map(&app.tenant("gamma"), 6) })];
     let client = control_plane(list, watch);
-    let following = super::source_kube::run(app.app.clone(), client, "prod", "main", cache.clone());
+    let mut following = pin!(super::source_kube::run(app.app.clone(), client, "prod", "main", cache.clone()));
     let gamma = found(&app.tenant("gamma")).revision.unwrap();
     tokio::select! {
-        () = following => panic!("the watch ended"),
+        () = &mut following => panic!("the watch ended"),
         done = tokio::time::timeout(Duration::from_secs(10), app.app.tenants.settled("gamma", &gamma)) => done.unwrap(),
     }
     let report = app.app.tenants.report("acme").unwrap();
     assert_eq!(report.revision.unwrap().to_string(), good.revision.unwrap());
     assert!(report.rejected.unwrap().error.contains("contract"));
+    // The disk keeps beta, which came with it, and of acme what was good.
+    let kept = async {
+        while cache.get("beta").is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = following => panic!("the watch ended"),
+        done = tokio::time::timeout(Duration::from_secs(10), kept) => done.unwrap(),
+    }
     assert_eq!(cache.get("acme").unwrap().text, good.text);
 }
