@@ -18,7 +18,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use std::sync::Arc;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use self::decide::{Step, decide};
 use crate::clock::Clock;
@@ -141,17 +141,33 @@ impl Election {
 
     /// Gives the Lease up, so that another takes over at once.
     pub async fn release(&self, term: Term) {
-        let mut lease = self.claim(Some(&term.lease));
-        if let Some(spec) = &mut lease.spec {
-            // Left out: an empty one is refused.
-            spec.holder_identity = None;
-            spec.lease_duration_seconds = Some(1);
-        }
-        let deadline = Instant::now() + self.timing.renew.max(Duration::from_secs(2));
-        match timeout_at(deadline, self.replace(&lease)).await {
-            Ok(Ok(_)) => tracing::info!("stepped down"),
+        // After so long it has run out, and another takes over anyway.
+        match timeout(self.timing.duration, self.give_up(term.lease)).await {
+            Ok(Ok(())) => tracing::info!("stepped down"),
             Ok(Err(error)) => tracing::warn!(error = %error, "could not step down; the Lease will run out"),
             Err(_) => tracing::warn!("could not step down in time; the Lease will run out"),
+        }
+    }
+
+    /// Writes that nobody holds the Lease. A renewal that was under way when the term ended may have arrived without
+    /// anybody waiting for its answer: then what stands is ours too, in a newer version than `lease`.
+    async fn give_up(&self, mut lease: Lease) -> kube::Result<()> {
+        loop {
+            let mut free = self.claim(Some(&lease));
+            if let Some(spec) = &mut free.spec {
+                // Left out: an empty one is refused.
+                spec.holder_identity = None;
+                spec.lease_duration_seconds = Some(1);
+            }
+            match self.replace(&free).await {
+                Err(kube::Error::Api(status)) if status.is_conflict() => {
+                    lease = self.leases.get(LEASE_NAME).await?;
+                    if holder(&lease) != self.me {
+                        return Ok(());
+                    }
+                }
+                written => return written.map(drop),
+            }
         }
     }
 

@@ -93,6 +93,26 @@ async fn stepping_down_hands_over_at_the_next_look() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_that_nobody_waited_for_does_not_keep_a_leader_from_stepping_down() {
+    let api = OneLease::default();
+    let mut a = api.contender("a");
+    let term = a.acquire().await;
+    a.replace(&a.claim(Some(&term.lease))).await.unwrap();
+    a.release(term).await;
+    assert_eq!(holder(api.lease.lock().as_ref().unwrap()), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_steps_down_takes_nothing_from_a_successor() {
+    let api = OneLease::default();
+    let (mut a, mut b) = (api.contender("a"), api.contender("b"));
+    let term = a.acquire().await;
+    let _successor = b.acquire().await;
+    a.release(term).await;
+    assert_eq!(holder(api.lease.lock().as_ref().unwrap()), b.me);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_leader_is_followed_after_the_duration_and_not_before() {
     let api = OneLease::default();
     let (mut a, mut b) = (api.contender("a"), api.contender("b"));
