@@ -197,9 +197,11 @@ impl<K: Kept> Shelf<K> {
         self.inner.read().objects.values().flatten().map(Named::object).collect()
     }
 
-    /// Looks at every object, without holding on to any.
+    /// Looks at every object there is now. The shelf is not locked meanwhile: `look` may come back to it, and a watch need
+    /// not wait until ten thousand objects have been looked at. (Whoever reads a lock that it holds already waits for ever
+    /// once a writer is waiting in between.)
     pub fn each(&self, mut look: impl FnMut(&K)) {
-        self.inner.read().objects.values().flatten().for_each(|Named(object)| look(object));
+        self.all().iter().for_each(|object| look(object));
     }
 
     /// Names of this namespace's objects of which no version could be read.
@@ -463,6 +465,20 @@ mod tests {
         shelf.take("shop", "acme").unwrap();
         assert!(shelf.find(&Key::Hostname("new.example.com".into())).is_empty());
         assert!(shelf.within("shop").is_empty());
+    }
+
+    #[test]
+    fn a_shelf_can_be_written_while_its_objects_are_looked_at() {
+        let shelf = Shelf::new(tenant_keys);
+        for name in ["a", "b"] {
+            shelf.put(hosted(name, 1, "api.example.com"));
+        }
+        let mut seen = 0;
+        shelf.each(|_| {
+            assert!(shelf.inner.try_write().is_some());
+            seen += 1;
+        });
+        assert_eq!(seen, 2);
     }
 
     #[test]
