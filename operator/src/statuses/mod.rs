@@ -244,7 +244,14 @@ impl<K: Judged> Statuses<K> {
         let (Some(uid), Some(version)) = (stored.uid(), version(stored)) else {
             return;
         };
-        self.known.lock().written.insert(uid, Written { version, status: status.clone() });
+        self.known.lock().written.insert(uid.clone(), Written { version, status: status.clone() });
+        // Where the watch was faster than the answer it tells nothing more, and this would be remembered for ever. Looked at
+        // after the insertion: what the watch tells from then on takes it away itself.
+        let (namespace, name) = stored.id();
+        let shelved = (self.shelf)(&self.stores).get(namespace, name);
+        if let Some(shelved) = shelved.filter(|shelved| shelved.uid().as_ref() == Some(&uid)) {
+            self.told(shelved.as_ref(), false);
+        }
     }
 }
 
@@ -337,6 +344,17 @@ mod tests {
             statuses.remember(&tenant("10", 2), &TenantStatus::default());
             statuses.told(&tenant(told, 1), gone);
             assert_eq!(statuses.known.lock().written.len(), left, "{told} {gone}");
+        }
+    }
+
+    #[test]
+    fn what_the_watch_told_before_the_answer_came_is_not_remembered() {
+        let statuses = statuses();
+        for (told, left) in [("9", 1), ("10", 0), ("11", 0)] {
+            statuses.stores.tenants.put(tenant(told, 1));
+            statuses.told(&tenant(told, 1), false);
+            statuses.remember(&tenant("10", 2), &TenantStatus::default());
+            assert_eq!(statuses.known.lock().written.len(), left, "{told}");
         }
     }
 
