@@ -32,7 +32,7 @@ const FINISH: Duration = Duration::from_secs(10);
 pub async fn run(ctx: Arc<Ctx>, queues: Arc<Queues>, stop: impl Future<Output = ()>) {
     // Another leader's verdicts may be newer than ours of an earlier term.
     ctx.outcomes.clear();
-    ctx.replicas.open(&ctx.stores.pods.all());
+    ctx.replicas.open(|| ctx.stores.pods.all());
     let _term = Term { ctx: &ctx, queues: &queues };
     let mut running = JoinSet::new();
     running.spawn(control(&ctx, &queues, |q| &q.platforms, |s| &s.platforms, whole(platform::reconcile)));

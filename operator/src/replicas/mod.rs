@@ -102,27 +102,35 @@ impl Replicas {
         receiver
     }
 
-    /// Follows these pods from now on, and those that [`Self::see`] tells of.
-    pub fn open(&self, pods: &[Arc<Pod>]) {
-        self.close();
-        self.0.following.lock().open = true;
-        for pod in pods {
-            self.see(Some(pod), pod);
+    /// Follows the pods there are, and from now on those that [`Self::see`] tells of.
+    pub fn open(&self, pods: impl FnOnce() -> Vec<Arc<Pod>>) {
+        // Held throughout: of a pod that goes after it was found among them, `see` tells when it is followed already.
+        let mut following = self.0.following.lock();
+        self.forget(&mut following);
+        following.open = true;
+        for pod in pods() {
+            self.see_one(&mut following, Some(&pod), &pod);
         }
     }
 
     /// Follows nobody any more, and forgets what was said.
     pub fn close(&self) {
-        let mut following = self.0.following.lock();
+        self.forget(&mut self.0.following.lock());
+    }
+
+    fn forget(&self, following: &mut Following) {
         *following = Following::default();
         self.0.fleets.lock().clear();
     }
 
     /// A pod as it is now, `None` when it is gone; `known` says which.
     pub fn see(&self, now: Option<&Pod>, known: &Pod) {
+        self.see_one(&mut self.0.following.lock(), now, known);
+    }
+
+    fn see_one(&self, following: &mut Following, now: Option<&Pod>, known: &Pod) {
         let id = (known.namespace().unwrap_or_default(), known.name_any());
         let now = now.and_then(followed);
-        let mut following = self.0.following.lock();
         if !following.open || following.pods.get(&id).map(|(followed, _)| followed) == now.as_ref() {
             return;
         }

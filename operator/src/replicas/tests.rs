@@ -51,7 +51,7 @@ fn serves(revision: &str) -> Value {
 /// What these pods say in the end.
 async fn asked(pods: &[Arc<Pod>], tenant: &str) -> Loaded {
     let replicas = Replicas::new(Http::new().unwrap());
-    replicas.open(pods);
+    replicas.open(|| pods.to_vec());
     replicas.settled(&platform(), tenant, &revision(), WAIT).await
 }
 
@@ -101,7 +101,10 @@ async fn news_are_about_those_whose_verdict_may_be_another() {
     let pod = replica(serves("ffffffffffffffff"), Some(then)).await;
     let replicas = Replicas::new(Http::new().unwrap());
     let mut news = replicas.listen();
-    replicas.open(std::slice::from_ref(&pod));
+    replicas.open(|| {
+        assert!(replicas.0.following.try_lock().is_none(), "a pod that goes in this moment is told of afterwards");
+        vec![pod.clone()]
+    });
     assert_eq!(news.recv().await, Some(News::Everybody { platform: platform() }));
     let names = vec!["acme".to_owned(), "beta".to_owned()];
     assert_eq!(news.recv().await, Some(News::Tenants { platform: platform(), names }));
