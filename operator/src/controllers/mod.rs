@@ -2,69 +2,34 @@
 //!
 //! Watches run on every replica, so that a new leader begins with full shelves; reconcilers run on the leader only.
 
+mod queues;
+mod watches;
+
 use std::{sync::Arc, time::Duration};
 
 use contract::names::{
     API_NAME, CONTRACT_VERSION, LABEL_CONTRACT, LABEL_MANAGED_BY, LABEL_NAME, LABEL_PLATFORM, LABEL_TENANT, MANAGED_BY,
     sealing_key_secret,
 };
-use crds::{PaymentProvider, Platform, RateLimitPolicy, RoleBinding, TargetKind, Tenant, conditions::reasons};
-use futures::Stream;
-use kube::{
-    Api, Resource, ResourceExt,
-    api::PartialObjectMeta,
-    core::{DeserializeGuard, NamespaceResourceScope, error_boundary::InvalidObject},
-    runtime::watcher::{self, Event},
-};
+use crds::{TargetKind, Tenant};
+use kube::{ResourceExt, runtime::watcher};
 use tokio::task::JoinSet;
 
+pub use self::queues::Queues;
+use self::watches::Watches;
 use crate::{
     context::Ctx,
-    kube_ext::Namespaced,
-    metrics::Metrics,
     peers::PodMonitor,
     platform::{self, scaling},
-    queue::{Lane, Queue, Visit},
+    queue::{Lane, Visit},
     readiness::Readiness,
     replicas::News,
-    statuses::Judged,
-    stores::{Kept, Key, Shelf, Stores},
-    watch::{self, Change, Told},
+    stores::{Kept, Key},
+    watch::{self, Change},
 };
 
 /// What many Tenants ask of their one Platform at once, a look at all of them, is done once in this time.
 const TOGETHER: Duration = Duration::from_millis(250);
-
-/// Who waits to be looked at.
-pub struct Queues {
-    pub platforms: Queue<Platform>,
-    pub tenants: Queue<Tenant>,
-    pub role_bindings: Queue<RoleBinding>,
-    pub payment_providers: Queue<PaymentProvider>,
-    pub rate_limit_policies: Queue<RateLimitPolicy>,
-}
-
-impl Queues {
-    pub fn new(metrics: &Metrics) -> Self {
-        Self {
-            platforms: Queue::new(metrics.clone()),
-            tenants: Queue::new(metrics.clone()),
-            role_bindings: Queue::new(metrics.clone()),
-            payment_providers: Queue::new(metrics.clone()),
-            rate_limit_policies: Queue::new(metrics.clone()),
-        }
-    }
-
-    /// Takes nothing more; what is being reconciled may finish.
-    pub fn close(&self) {
-        let Self { platforms, tenants, role_bindings, payment_providers, rate_limit_policies } = self;
-        platforms.close();
-        tenants.close();
-        role_bindings.close();
-        payment_providers.close();
-        rate_limit_policies.close();
-    }
-}
 
 /// Starts every watch. They end with the set.
 pub fn watch_all(ctx: &Arc<Ctx>, queues: &Arc<Queues>, readiness: &Readiness) -> JoinSet<()> {
@@ -321,162 +286,4 @@ fn answered(news: News, ctx: &Ctx, queues: &Queues) {
         };
         queues.tenants.ask(namespace, &name, Visit::Answers, lane);
     }
-}
-
-struct Watches<'a> {
-    ctx: &'a Arc<Ctx>,
-    queues: &'a Arc<Queues>,
-    readiness: &'a Readiness,
-    tasks: JoinSet<()>,
-}
-
-type OnChange<K> = fn(&Change<K>, &Ctx, &Queues);
-type Seen<K> = fn(&Change<K>, &Ctx);
-type OnUnreadable = fn(&Ctx, InvalidObject);
-
-impl Watches<'_> {
-    /// A kind whose status is ours to write.
-    fn judged<K: Judged>(&mut self, kept: fn(&Stores) -> &Shelf<K>, config: &watcher::Config, on: OnChange<K>) {
-        let seen: Seen<K> = |change, ctx| {
-            for object in change.after.iter().chain(change.before.iter().filter(|_| change.after.is_none())) {
-                K::statuses(ctx).told(object, change.after.is_none());
-                ctx.malformed.forget(object.uid().as_deref());
-            }
-        };
-        for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
-            let ctx = self.ctx.clone();
-            // No reconciler asks for labels, and a map of them takes as much as a small spec.
-            let events = watch::prepared(watch::whole(api, config.clone()), move |object: &mut K| {
-                object.meta_mut().labels = None;
-                K::statuses(&ctx).shelve(object);
-            });
-            let malformed: OnUnreadable = |ctx, object| {
-                ctx.malformed.note::<K>(&object);
-                unreadable::<K>(ctx, object);
-            };
-            self.start(scope, events, kept, (seen, on, malformed));
-        }
-    }
-
-    fn whole<K>(&mut self, kept: fn(&Stores) -> &Shelf<K>, config: &watcher::Config, on: OnChange<K>)
-    where
-        K: Kept + Namespaced,
-    {
-        for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
-            self.start(scope, watch::whole(api, config.clone()), kept, (|_, _| (), on, unreadable::<K>));
-        }
-    }
-
-    fn metadata<K: Namespaced, N: Kept + From<PartialObjectMeta<K>>>(
-        &mut self,
-        kept: fn(&Stores) -> &Shelf<N>,
-        config: &watcher::Config,
-        on: OnChange<N>,
-    ) {
-        for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
-            // Metadata can always be read.
-            self.start(scope, watch::metadata::<K, N>(api, config.clone()), kept, (|_, _| (), on, |_, _| ()));
-        }
-    }
-
-    /// Looks for the kinds of other projects. Nobody reconciles before the first look: a kind that is only not known yet
-    /// must not be reported as missing.
-    fn discovery(&mut self) {
-        let (ctx, queues) = (self.ctx.clone(), self.queues.clone());
-        let looked = self.readiness.waits_for("the list of installed kinds");
-        self.tasks.spawn(async move {
-            let tell = || {
-                looked.done();
-                queues.platforms.push_all(&ctx.stores.platforms.all());
-            };
-            ctx.installed.follow(&ctx.client, tell).await;
-        });
-    }
-
-    /// A kind of another project: watched while it is installed, and without anybody waiting for its list.
-    fn peer<K, A, S>(
-        &mut self,
-        kept: fn(&Stores) -> &Shelf<K>,
-        config: &watcher::Config,
-        events: fn(Api<A>, watcher::Config) -> S,
-        on: OnChange<K>,
-    ) where
-        K: Namespaced + Kept,
-        A: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Send + Sync + 'static,
-        S: Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send + 'static,
-    {
-        for (scope, api) in watch::apis(&self.ctx.client, &self.ctx.settings.namespaces()) {
-            let (ctx, queues, config) = (self.ctx.clone(), self.queues.clone(), config.clone());
-            self.tasks.spawn(async move {
-                let tell = |told| match told {
-                    Told::Changed(change) => on(&change, &ctx, &queues),
-                    Told::Unreadable(object) => unreadable::<K>(&ctx, *object),
-                    Told::Interrupted => ctx.metrics.watch_restarted(&K::kind_name()),
-                    Told::Synced => {}
-                };
-                loop {
-                    ctx.installed.until::<K>(true).await;
-                    let (scope, objects) = (scope.as_deref(), kept(&ctx.stores));
-                    let watching = watch::keep(scope, events(api.clone(), config.clone()), objects, tell);
-                    tokio::select! {
-                        () = watching => {}
-                        () = ctx.installed.until::<K>(false) => {}
-                    }
-                    // The objects went with their kind.
-                    watch::clear(scope, objects, tell);
-                }
-            });
-        }
-    }
-
-    fn start<K: Kept>(
-        &mut self,
-        scope: Option<String>,
-        events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send + 'static,
-        kept: fn(&Stores) -> &Shelf<K>,
-        (seen, on, unreadable): (Seen<K>, OnChange<K>, OnUnreadable),
-    ) {
-        let (ctx, queues) = (self.ctx.clone(), self.queues.clone());
-        let listed = self.readiness.waits_for(&format!("the list of {}", K::plural_name()));
-        self.tasks.spawn(async move {
-            let tell = |told| match told {
-                Told::Changed(change) => {
-                    seen(&change, &ctx);
-                    on(&change, &ctx, &queues);
-                }
-                Told::Unreadable(object) => unreadable(&ctx, *object),
-                Told::Interrupted => ctx.metrics.watch_restarted(&K::kind_name()),
-                Told::Synced => listed.done(),
-            };
-            watch::keep(scope.as_deref(), events, kept(&ctx.stores), tell).await;
-        });
-    }
-
-    /// What is heard inside of this process.
-    fn listen(&mut self) {
-        let (ctx, queues, mut outcomes) = (self.ctx.clone(), self.queues.clone(), self.ctx.outcomes.listen());
-        self.tasks.spawn(async move {
-            while let Some((namespace, name)) = outcomes.recv().await {
-                judged(&namespace, &name, &ctx, &queues);
-            }
-        });
-        let (ctx, queues, mut replicas) = (self.ctx.clone(), self.queues.clone(), self.ctx.replicas.listen());
-        self.tasks.spawn(async move {
-            while let Some(news) = replicas.recv().await {
-                answered(news, &ctx, &queues);
-            }
-        });
-    }
-}
-
-/// Says it in metrics, log and event, which every kind has.
-fn unreadable<K: Resource<DynamicType = ()>>(ctx: &Ctx, object: InvalidObject) {
-    let (kind, meta) = (K::kind(&()), &object.metadata);
-    ctx.metrics.malformed(&kind);
-    tracing::warn!(
-        %kind, namespace = meta.namespace, name = meta.name, error = object.error,
-        "an object cannot be read as its kind and is left as it was",
-    );
-    let note = format!("this {kind} cannot be read and its last good version stays in force: {}", object.error);
-    ctx.events.warning(&DeserializeGuard::<K>(Err(object)), reasons::MALFORMED, "Read", note);
 }
