@@ -118,6 +118,9 @@ impl ApiKeys {
         let mut tx = self.db.begin(tenant.id).await?;
         // Two at once of one user come one after the other, or both would be the last that there is room for.
         users::repo::lock_user(&mut tx, by.id).await?;
+        // And who was banned or deleted meanwhile leaves no key behind.
+        let user = users::repo::find_user(&mut tx, by.id).await?;
+        user.filter(|user| user.is_active).ok_or(ApiKeyError::Invalid)?;
         if repo::count(&mut tx, Some(by.id)).await? >= MAX_PER_USER {
             return Err(ApiKeyError::TooMany);
         }

@@ -79,7 +79,7 @@ impl Auth {
     /// forget wrong codes, or who has the password could try all of them.
     pub async fn begin_factor(&self, tenant: TenantId, user: UserId, device: &Device) -> Result<Attempt, AuthError> {
         let account = factor_of(user);
-        self.throttle.begin(tenant, &account, device.known_ip()).await.map_err(|Wait(s)| AuthError::Throttled(s))
+        self.throttle.begin(tenant, &account, device.line().as_deref()).await.map_err(|Wait(s)| AuthError::Throttled(s))
     }
 
     /// The second factor was wrong: that counts against the address too. Who guesses one in a session is written down by
@@ -107,7 +107,7 @@ impl Auth {
     /// Begins a try of the code that was mailed to this address. Counted apart from its password.
     pub async fn begin_code(&self, tenant: TenantId, email: &str, device: &Device) -> Result<Attempt, AuthError> {
         let account = format!("code of {email}");
-        self.throttle.begin(tenant, &account, device.known_ip()).await.map_err(|Wait(s)| AuthError::Throttled(s))
+        self.throttle.begin(tenant, &account, device.line().as_deref()).await.map_err(|Wait(s)| AuthError::Throttled(s))
     }
 
     /// The code was right.

@@ -1,5 +1,7 @@
 //! Where a request comes from.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use axum::extract::FromRequestParts;
 use http::{header, request::Parts};
 use uuid::Uuid;
@@ -20,9 +22,21 @@ pub struct Device {
 }
 
 impl Device {
-    /// The address, where it tells who asks.
-    pub fn known_ip(&self) -> Option<&str> {
-        (!self.behind_proxy).then_some(self.ip.as_str())
+    /// What attempts and mails are counted by: the address, where it tells who asks.
+    pub fn line(&self) -> Option<String> {
+        (!self.behind_proxy).then(|| line(&self.ip))
+    }
+}
+
+/// Whose an address is, as far as it tells: of IPv6 a line has 2^64, so the first half of the address counts.
+fn line(ip: &str) -> String {
+    match ip.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V6(ip)) => {
+            let [a, b, c, d, ..] = ip.segments();
+            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        Ok(IpAddr::V4(ip)) => ip.to_string(),
+        Err(_) => ip.to_owned(),
     }
 }
 
@@ -39,5 +53,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Device {
             request_id: Some(scope.request_id().to_owned()),
             api_key: scope.user().and_then(|user| user.as_machine()).map(|machine| machine.key),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_counted_as_one_however_many_addresses_it_has() {
+        for (ip, counted) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+            ("unknown", "unknown"),
+        ] {
+            assert_eq!(line(ip), counted);
+        }
     }
 }

@@ -119,7 +119,7 @@ impl Auth {
     ) -> Result<Entered, AuthError> {
         let attempt = self
             .throttle
-            .begin(tenant.id, email, device.known_ip())
+            .begin(tenant.id, email, device.line().as_deref())
             .await
             .map_err(|Wait(s)| AuthError::Throttled(s))?;
         let mut tx = self.db.begin(tenant.id).await?;
@@ -283,7 +283,7 @@ impl Auth {
     ) -> Result<Option<String>, AuthError> {
         let attempt = self
             .throttle
-            .begin(tenant.id, &me.email, device.known_ip())
+            .begin(tenant.id, &me.email, device.line().as_deref())
             .await
             .map_err(|Wait(s)| AuthError::Throttled(s))?;
         let mut tx = self.db.begin(tenant.id).await?;

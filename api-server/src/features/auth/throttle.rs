@@ -13,7 +13,6 @@
 
 use std::{
     collections::HashSet,
-    net::{IpAddr, Ipv6Addr},
     sync::{Arc, LazyLock},
 };
 
@@ -88,7 +87,7 @@ pub struct Attempt {
     account: String,
     address: String,
     /// `None` where the address is nobody's in particular.
-    ip: Option<String>,
+    line: Option<String>,
     /// Stands for the account in the set of its address.
     name: [u8; 8],
     /// Whether the account makes everybody wait from this attempt on, should it fail too.
@@ -132,15 +131,15 @@ impl Throttle {
     }
 
     /// Begins an attempt, or says how long to wait. It counts as the account's failure until [`Throttle::succeeded`], and as
-    /// the address's from [`Throttle::failed`] on. `ip` is `None` where it is not known who asks.
-    pub async fn begin(&self, tenant: TenantId, email: &str, ip: Option<&str>) -> Result<Attempt, Wait> {
+    /// the address's from [`Throttle::failed`] on. `line` ([`Device::line`](super::Device::line)) is `None` where it is not
+    /// known who asks.
+    pub async fn begin(&self, tenant: TenantId, email: &str, line: Option<&str>) -> Result<Attempt, Wait> {
         let digest = digest(email);
-        let ip = ip.map(line);
         let mut attempt = Attempt {
             tenant,
             account: self.key(tenant, format_args!("account:{}", hex::encode(&digest[..16]))),
-            address: self.key(tenant, format_args!("address:{}", ip.as_deref().unwrap_or("unknown"))),
-            ip,
+            address: self.key(tenant, format_args!("address:{}", line.unwrap_or("unknown"))),
+            line: line.map(str::to_owned),
             name: digest.first_chunk().copied().unwrap_or_default(),
             locks: false,
         };
@@ -170,14 +169,14 @@ impl Throttle {
 
     /// The attempt failed: it counts against its address. Says what it was one too many of.
     pub async fn failed(&self, attempt: &Attempt) -> Vec<Alarm> {
-        let Some(ip) = &attempt.ip else { return vec![] };
+        let Some(line) = &attempt.line else { return vec![] };
         let now = self.clock.now();
         let mut failed = FAILED.prepare_invoke();
         failed.key(&attempt.address).key(attempt.accounts()).key(self.addresses(attempt.tenant));
         failed.key(self.signed_in(attempt.tenant)).key(self.key(attempt.tenant, format_args!("alarm")));
         failed.arg(now.as_millisecond()).arg(millis(FORGOTTEN));
         failed.arg(ADDRESS.free).arg(millis(ADDRESS.first)).arg(millis(ADDRESS.longest));
-        failed.arg(&attempt.name[..]).arg(ip);
+        failed.arg(&attempt.name[..]).arg(line);
         failed.arg(STUFFING.free).arg(millis(STUFFING.first)).arg(millis(STUFFING.longest));
         failed.arg(millis(STUFFING_FORGOTTEN)).arg(MANY_ADDRESSES).arg(ATTACK_RATIO).arg(millis(ATTACK_WINDOW));
         let counted = self.redis.run::<(bool, bool)>(&failed).await;
@@ -204,9 +203,9 @@ impl Throttle {
         let signed_in = self.signed_in(attempt.tenant);
         let mut pipe = redis::pipe();
         pipe.del(&attempt.account).ignore();
-        if let Some(ip) = &attempt.ip {
+        if let Some(line) = &attempt.line {
             pipe.srem(attempt.accounts(), &attempt.name[..]).ignore();
-            pipe.srem(self.addresses(attempt.tenant), ip).ignore();
+            pipe.srem(self.addresses(attempt.tenant), line).ignore();
         }
         pipe.cmd("SET").arg(&signed_in).arg(0).arg("NX").arg("PX").arg(millis(ATTACK_WINDOW)).ignore();
         pipe.incr(&signed_in, 1).ignore();
@@ -284,18 +283,6 @@ fn digest(account: &str) -> [u8; 32] {
     }
 }
 
-/// Whose an address is, as far as it tells: of IPv6 a line has 2^64, so the first half of the address counts.
-fn line(ip: &str) -> String {
-    match ip.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
-        Ok(IpAddr::V6(ip)) => {
-            let [a, b, c, d, ..] = ip.segments();
-            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        Ok(IpAddr::V4(ip)) => ip.to_string(),
-        Err(_) => ip.to_owned(),
-    }
-}
-
 fn count(tries: &mut Tries, pace: Pace, now: Timestamp) {
     tries.failures = tries.failures.saturating_add(1);
     tries.blocked_until = delay(tries.failures, pace).and_then(|delay| now.checked_add(delay).ok());
@@ -315,20 +302,6 @@ fn millis(duration: SignedDuration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_is_counted_as_one_however_many_addresses_it_has() {
-        for (ip, counted) in [
-            ("203.0.113.7", "203.0.113.7"),
-            ("::ffff:203.0.113.7", "203.0.113.7"),
-            ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-            ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
-            ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
-            ("unknown", "unknown"),
-        ] {
-            assert_eq!(line(ip), counted);
-        }
-    }
 
     #[test]
     fn an_account_is_counted_as_one_however_its_address_is_written() {

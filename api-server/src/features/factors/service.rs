@@ -199,11 +199,14 @@ impl Factors {
         shown: Shown,
         device: &Device,
     ) -> Result<usize, FactorsError> {
-        self.auth.confirm_password(tenant, me, password, device).await?;
+        let confirmed = self.auth.confirm_password(tenant, me, password, device).await?;
         let attempt = self.auth.begin_factor(tenant.id, me.id, device).await?;
         let (now, field) = (self.clock.now(), shown.field());
         let mut tx = self.db.begin(tenant.id).await?;
         users::repo::lock_user(&mut tx, me.id).await?;
+        if users::repo::password_hash(&mut tx, me.id).await? != confirmed {
+            return Err(AuthError::WrongPassword.into());
+        }
         let held = repo::held(&mut tx, me.id).await?;
         if !held.totp {
             return Err(FactorsError::NoFactor);

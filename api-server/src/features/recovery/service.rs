@@ -223,10 +223,15 @@ impl Recovery {
         if new == me.email {
             return Err(RecoveryError::SameAddress);
         }
-        self.auth.confirm_password(tenant, me, password, device).await?;
+        let confirmed = self.auth.confirm_password(tenant, me, password, device).await?;
         self.may_ask_for_mail(tenant.id, new, device).await?;
         let now = self.clock.now();
         let mut tx = self.db.begin(tenant.id).await?;
+        // Under the lock: the password may have been set anew meanwhile, or the account be gone.
+        users::repo::lock_user(&mut tx, me.id).await?;
+        if users::repo::password_hash(&mut tx, me.id).await? != confirmed {
+            return Err(AuthError::WrongPassword.into());
+        }
         let (leave, end) = self.issue(&mut tx, me, Purpose::LeaveAddress, new, None).await?;
         let (take, _) = self.issue(&mut tx, me, Purpose::TakeAddress, new, None).await?;
         let letter = Letter::LeaveAddress { token: leave, new: new.to_owned() };
@@ -297,7 +302,7 @@ impl Recovery {
 
     /// Whether one more mail to this address may be asked for. Each counts, whether there is such an account or not.
     async fn may_ask_for_mail(&self, tenant: TenantId, email: &str, device: &Device) -> Result<(), RecoveryError> {
-        Ok(self.spend(&model::charges(tenant, email, device.known_ip())).await?)
+        Ok(self.spend(&model::charges(tenant, email, device.line().as_deref())).await?)
     }
 
     async fn spend(&self, charges: &[Charge]) -> Result<(), AuthError> {

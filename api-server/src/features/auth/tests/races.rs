@@ -54,6 +54,62 @@ async fn who_holds_the_old_password_does_not_change_the_one_that_was_just_reset(
 }
 
 #[tokio::test]
+async fn who_is_signed_in_does_nothing_more_by_a_password_or_account_that_is_gone_meanwhile() {
+    let app = TestApp::new().await;
+    let bearer = app.admin().await;
+    let move_away = json!({ "email": "thief@acme.test", "currentPassword": PASSWORD });
+    let a_key = json!({ "name": "backdoor", "scopes": ["users:read"] });
+    for (statement, method, path, body, status) in [
+        (
+            format!("UPDATE auth.users SET password_hash = '{OF_THE_OWNER}'"),
+            Method::PUT,
+            "/api/v1/auth/email",
+            &move_away,
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            "UPDATE auth.users SET is_active = false".into(),
+            Method::POST,
+            "/api/v1/api-keys",
+            &a_key,
+            StatusCode::UNAUTHORIZED,
+        ),
+    ] {
+        let held = app.hold(&statement).await;
+        let act = app.request(method, path).json(body).bearer(&bearer).send();
+        let answer = app.beside(act, async || held.commit().await.unwrap()).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+    }
+    let mut tx = app.app.db.begin(app.tenant("acme").id).await.unwrap();
+    let left = "SELECT (SELECT count(*) FROM auth.mailed_tokens), (SELECT count(*) FROM auth.api_keys)";
+    assert_eq!(sqlx::query_as::<_, (i64, i64)>(left).fetch_one(tx.conn()).await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_wrong_proof_of_who_is_signed_in_is_in_the_audit() {
+    let app = TestApp::new().await;
+    let admin = app.admin().await;
+    let ada = app.register("ada@acme.test").await;
+    let bearer = token(&ada, "accessToken");
+    for (method, path, body) in [
+        (
+            Method::PUT,
+            "/api/v1/auth/password",
+            json!({ "currentPassword": "Wrong-Horse-7", "newPassword": NEW_PASSWORD }),
+        ),
+        (Method::POST, "/api/v1/auth/step-up", json!({ "password": "Wrong-Horse-7" })),
+        (Method::POST, "/api/v1/auth/step-up", json!({ "recoveryCode": "AAAA-BBBB-CCCC-DDDD" })),
+    ] {
+        let wrong = app.request(method, path).json(&body).bearer(bearer).send().await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST, "{path}: {}", wrong.text);
+    }
+    let logs = app.get("/api/v1/admin/audit-logs?action=confirm_identity&outcome=failure").bearer(&admin).send().await;
+    let wrong: Vec<_> = logs.json["data"].as_array().unwrap().iter().map(|entry| &entry["details"]["wrong"]).collect();
+    assert_eq!(wrong, ["recoveryCode", "password", "password"], "{}", logs.text);
+    assert!(!logs.text.contains("Wrong-Horse") && !logs.text.contains("AAAA"), "{}", logs.text);
+}
+
+#[tokio::test]
 async fn late_word_of_a_change_revives_no_session_and_no_role() {
     let app = TestApp::new().await;
     let tenant = app.tenant("acme").id;
