@@ -20,6 +20,8 @@ pub struct Routes {
 
 impl Routes {
     /// Adds `handler`, whose description is `P`.
+    #[expect(clippy::needless_pass_by_value, reason = "as routers take handlers")]
+    #[must_use]
     pub fn with<P, H, T>(mut self, handler: H) -> Self
     where
         P: Path + SchemaReferences + Tags<'static>,
