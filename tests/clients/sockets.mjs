@@ -2,6 +2,7 @@
 // Says `open` once its sockets stand and waits for the restart; then what it saw, as one JSON document.
 //
 //   node sockets.mjs <base url> <host> <email>
+import { Agent } from 'node:http';
 import axios from 'axios';
 import { io } from 'socket.io-client';
 
@@ -38,7 +39,10 @@ for (const bad of [undefined, 'nonsense', `${first.accessToken.slice(0, -4)}AAAA
   refused.close();
 }
 // Not told which transports to take, it begins with polling: its developer reads what to do, and it does not try for ever.
-const unconfigured = socket(() => first.accessToken, { transports: undefined });
+// Its requests name the host of the address, and nothing else: so the address has the tenant's, which leads where `base` does.
+const { hostname, port } = new URL(base);
+const agent = new Agent({ lookup: (_, { all }, found) => (all ? found(null, [{ address: hostname, family: 4 }]) : found(null, hostname, 4)) });
+const unconfigured = io(`http://${host}:${port}`, { forceNew: true, agent, auth: (give) => give({ token: first.accessToken }) });
 const advice = await once(unconfigured, 'connect_error');
 check('polling', advice.message.includes('transports: ["websocket"]') && !unconfigured.active, [advice.message, advice.data]);
 check('polling', advice.data.code === 'POLLING_UNSUPPORTED', advice.data);
