@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use cel::{Context, Program, Value};
+use cel::{Context, Program, Value, objects::ValueType};
 use serde::Serialize;
 
 use crate::{expression::check_shape, limits::without_prefix};
@@ -56,6 +56,13 @@ impl Condition {
         self.0.as_ref().err().map(String::as_str)
     }
 
+    /// The type of what it comes to, where that is neither true nor false: such a condition never holds.
+    #[must_use]
+    pub fn other_than_bool(&self, facts: &Facts) -> Option<String> {
+        let found = self.0.as_ref().ok()?.execute(&facts.0).ok()?.type_of();
+        (!matches!(found, ValueType::Bool)).then(|| found.to_string())
+    }
+
     /// Whether it holds; `None` where it cannot be evaluated or is neither true nor false.
     #[must_use]
     pub fn holds(&self, facts: &Facts) -> Option<bool> {
@@ -95,6 +102,9 @@ mod tests {
         assert_eq!(holds("request.method in ['GET', 'POST'] && request.path == '/payments'"), Some(true));
         assert_eq!(holds("request.ip.startsWith('10.') && request.headers['host'] == request.host"), Some(true));
         assert_eq!(holds("'ADMIN' in auth.roles"), Some(false));
+        let other = |source: &str| Condition::compile(source).other_than_bool(&facts);
+        assert_eq!(other("1 + 1").as_deref(), Some("int"));
+        assert_eq!((other("request.method == 'GET'"), other("request.nothing"), other("1 +")), (None, None, None));
         let tower = "(".repeat(1000);
         for unevaluable in ["request.nothing == 1", "request.method", "1 +", "other", &tower] {
             assert_eq!(holds(unevaluable), None, "{unevaluable}");

@@ -4,12 +4,21 @@ use cel::{
     Program,
     common::ast::{EntryExpr, Expr, IdedExpr},
 };
-use contract::expression::check_shape;
+use contract::{
+    condition::{Auth, Condition, Facts, Request},
+    expression::check_shape,
+};
 use crds::conditions::reasons::INVALID;
 
 use super::problem::Problem;
 
-/// Checks that `source` parses and speaks only of `variables`. `field` is the path that the message names.
+/// What `contract::condition` tells an expression of each variable. Another field has no value, so that a misspelt one
+/// would be a condition that silently never holds.
+const FIELDS: [(&str, &[&str]); 2] =
+    [("request", &["method", "path", "host", "ip", "headers"]), ("auth", &["userId", "email", "roles"])];
+
+/// Checks that `source` parses, speaks only of `variables` and their fields, and comes to true or false. `field` is the
+/// path that the message names.
 pub fn check(field: &str, source: &str, variables: &[&str]) -> Result<(), Problem> {
     let refuse = |why: String| Problem::refused(INVALID, format!("{field}: {source:?} {why}"));
     check_shape(source).map_err(|error| refuse(error.to_string()))?;
@@ -17,23 +26,34 @@ pub fn check(field: &str, source: &str, variables: &[&str]) -> Result<(), Proble
         let why = errors.errors.first().map_or_else(String::new, |error| format!(": {}", error.msg));
         refuse(format!("is not a CEL expression{why}"))
     })?;
-    match unknown(program.expression(), variables) {
+    if let Some(why) = unknown(program.expression(), variables) {
+        return Err(refuse(why));
+    }
+    let facts = Facts::new(Request::default(), &Auth::default());
+    match Condition::compile(source).other_than_bool(&facts) {
+        Some(found) => Err(refuse(format!("is neither true nor false, it is a value of type {found}: compare it"))),
         None => Ok(()),
-        Some(name) => Err(refuse(format!("speaks of {name:?}, and only {} is known here", variables.join(" and ")))),
     }
 }
 
-/// The first name that is none of `known`, nor bound by a macro such as `exists` around it. (`Program::references`
-/// takes what a macro binds for a variable.)
-fn unknown<'e>(expression: &'e IdedExpr, known: &[&str]) -> Option<&'e str> {
-    let entry = |entry: &'e EntryExpr| match entry {
+/// What is wrong with the first name that is none of `known`, nor bound by a macro such as `exists` around it, or with
+/// the first field that its variable does not have. (`Program::references` takes what a macro binds for a variable.)
+fn unknown(expression: &IdedExpr, known: &[&str]) -> Option<String> {
+    let entry = |entry: &EntryExpr| match entry {
         EntryExpr::StructField(field) => unknown(&field.value, known),
         EntryExpr::MapEntry(pair) => unknown(&pair.key, known).or_else(|| unknown(&pair.value, known)),
     };
     match &expression.expr {
         Expr::Unspecified | Expr::Literal(_) => None,
-        Expr::Ident(name) => Some(name.as_str()).filter(|name| !known.contains(name)),
-        Expr::Select(select) => unknown(&select.operand, known),
+        Expr::Ident(name) if known.contains(&name.as_str()) => None,
+        Expr::Ident(name) => Some(format!("speaks of {name:?}, and only {} is known here", known.join(" and "))),
+        Expr::Select(select) => unknown(&select.operand, known).or_else(|| {
+            let Expr::Ident(variable) = &select.operand.expr else { return None };
+            let (_, fields) = FIELDS.iter().find(|(name, _)| name == variable)?;
+            let spoken = format!("{variable}.{}", select.field);
+            (!fields.contains(&select.field.as_str()))
+                .then(|| format!("speaks of {spoken:?}, and {variable} has only {}", fields.join(", ")))
+        }),
         Expr::List(list) => list.elements.iter().find_map(|element| unknown(element, known)),
         Expr::Map(map) => map.entries.iter().find_map(|ided| entry(&ided.expr)),
         Expr::Struct(made) => made.entries.iter().find_map(|ided| entry(&ided.expr)),
@@ -59,6 +79,16 @@ mod tests {
     #[test]
     fn an_expression_is_checked_for_form_and_for_what_it_speaks_of() {
         let check = |source: &str| check("when[0].predicate", source, &["request", "auth"]);
+        for (variable, fields) in FIELDS {
+            // What is said to be there has a value.
+            for field in fields {
+                let facts = Facts::new(Request::default(), &Auth::default());
+                assert!(
+                    Condition::compile(&format!("{variable}.{field}")).other_than_bool(&facts).is_some(),
+                    "{field}"
+                );
+            }
+        }
         assert_eq!(check("request.method == 'GET' && !('ADMIN' in auth.roles)"), Ok(()));
         assert_eq!(check("auth.roles.exists(role, role == 'ADMIN')"), Ok(()));
         let message = |source: &str| check(source).unwrap_err().message;
@@ -66,6 +96,18 @@ mod tests {
         assert!(message("user.name == 'a'").ends_with("speaks of \"user\", and only request and auth is known here"));
         assert!(message("auth.roles.exists(role, role == other)").contains("speaks of \"other\""));
         assert!(message("auth.roles.exists(role, true) && role == 'ADMIN'").contains("speaks of \"role\""));
+        assert!(
+            message("request.foo == 1")
+                .ends_with("\"request.foo\", and request has only method, path, host, ip, headers")
+        );
+        assert!(message("auth.roles == [] || auth.name == 'a'").contains("\"auth.name\", and auth has only userId"));
+        assert!(message("1 + 1").ends_with("it is a value of type int: compare it"));
+        assert!(message("request.method").ends_with("it is a value of type string: compare it"));
+        for header in
+            ["request.headers['x-device'] == 'a'", "request.headers.accept != ''", "has(request.headers.accept)"]
+        {
+            assert_eq!(check(header), Ok(()), "{header}");
+        }
         // Parsing this would end the process.
         assert!(message(&"(".repeat(4096)).contains("is too intricate"));
         // And this is as far as it goes.
