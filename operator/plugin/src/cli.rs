@@ -112,18 +112,23 @@ pub struct Asker {
     /// The person's own role, which the API's database knows and Kubernetes does not.
     #[arg(long, default_value = contract::access::DEFAULT_ROLE)]
     pub role: String,
-    /// Method of the request.
-    #[arg(long, default_value = "GET")]
+    /// Method of the request; goes with --path.
+    #[arg(long, default_value = "GET", requires = "path")]
     pub method: String,
-    /// Path of the request, such as /api/v1/payments.
-    #[arg(long)]
+    /// Path of a request, such as /api/v1/payments: what depends on the request is then decided.
+    #[arg(long, value_parser = path)]
     pub path: Option<String>,
-    /// Where the request comes from.
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where the request comes from; goes with --path.
+    #[arg(long, value_name = "ADDRESS", requires = "path")]
     pub ip: Option<std::net::IpAddr>,
-    /// Headers of the request, as NAME=VALUE.
-    #[arg(long = "header", value_name = "NAME=VALUE")]
+    /// Headers of the request, as NAME=VALUE; go with --path.
+    #[arg(long = "header", value_name = "NAME=VALUE", requires = "path")]
     pub headers: Vec<String>,
+}
+
+/// One that begins otherwise is nobody's: no limit would seem to be about it.
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("a path begins with /".to_owned()) }
 }
 
 /// Which roles and limits apply, and from which object.

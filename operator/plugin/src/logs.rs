@@ -1,6 +1,6 @@
 //! What the API's pods say: all of a colour at once, readable, about one tenant or one request.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 use anyhow::{Context, Result, bail};
 use contract::names::{API_NAME, LABEL_INSTANCE, LABEL_NAME};
@@ -70,16 +70,46 @@ pub async fn run(connection: &Connection, asked: &cli::Logs, out: Output) -> Res
             Err(error) => return Err(error).with_context(|| format!("cannot read the log of {name}")),
         }
     }
+    let say = |pod: &str, line: &str| {
+        let text = if raw { line.to_owned() } else { readable(line, out.paint) };
+        print(&format!("{} {text}\n", out.paint.dim(short(pod))))
+    };
     let mut lines = select_all(streams);
+    let mut told = Vec::new();
     while let Some(line) = lines.next().await {
         let (pod, line) = line.context("a log ended in the middle")?;
         if !wanted.is_met(&line) {
             continue;
         }
-        let text = if raw { line } else { readable(&line, out.paint) };
-        print(&format!("{} {text}\n", out.paint.dim(short(&pod))))?;
+        if asked.follow {
+            say(&pod, &line)?;
+        } else {
+            told.push((pod, line));
+        }
     }
+    by_time(told).iter().try_for_each(|(pod, line)| say(pod, line))?;
     Ok(Outcome::Good)
+}
+
+/// The lines of several pods in the order in which they were written; those of one pod stay in theirs.
+fn by_time(lines: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut last: HashMap<String, Timestamp> = HashMap::new();
+    let mut timed: Vec<_> = lines
+        .into_iter()
+        .map(|(pod, line)| {
+            let before = last.get(&pod).copied().unwrap_or(Timestamp::MIN);
+            let at = written(&line).unwrap_or(before).max(before);
+            last.insert(pod.clone(), at);
+            (at, (pod, line))
+        })
+        .collect();
+    timed.sort_by_key(|(at, _)| *at);
+    timed.into_iter().map(|(_, line)| line).collect()
+}
+
+fn written(line: &str) -> Option<Timestamp> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    line["timestamp"].as_str()?.parse().ok()
 }
 
 /// The end of a pod's name, which is what tells replicas apart, and the colour before it.
@@ -146,6 +176,15 @@ mod tests {
             "15:04:05.123 INFO  answered request_id=r-1 method=GET status=200 tenant=acme"
         );
         assert_eq!(readable("not JSON", Paint(false)), "not JSON");
+    }
+
+    #[test]
+    fn lines_of_several_pods_are_told_in_the_order_of_their_times() {
+        let at = |second: u32| format!(r#"{{"timestamp":"2026-11-21T15:04:{second:02}.5Z"}}"#);
+        let lines = [("a", at(1)), ("b", at(3)), ("a", "a panic's second line".into()), ("b", at(4)), ("a", at(2))];
+        let lines = lines.map(|(pod, line)| (pod.to_owned(), line)).to_vec();
+        let told: Vec<_> = by_time(lines).into_iter().map(|(_, line)| line).collect();
+        assert_eq!(told, [at(1), "a panic's second line".into(), at(2), at(3), at(4)]);
     }
 
     #[test]

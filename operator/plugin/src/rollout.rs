@@ -93,6 +93,8 @@ pub struct View {
     pub paused: bool,
     /// The operator has not seen the newest spec yet.
     pub behind: bool,
+    /// The database could not be migrated: nothing goes on until a person did something about it.
+    pub migration_failed: bool,
     pub phase: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -151,7 +153,8 @@ pub struct Answer {
 pub enum Standing {
     Done,
     UnderWay,
-    TakenBack,
+    /// Taken back, or come to a halt that only a person can end.
+    Failed,
 }
 
 impl View {
@@ -168,6 +171,9 @@ impl View {
         view.strategy = text(&spec["rollout"]["strategy"]).unwrap_or_default();
         view.paused = spec["paused"] == json!(true);
         view.behind = status["observedGeneration"].as_i64() != platform.metadata.generation;
+        view.migration_failed = status["conditions"].as_array().into_iter().flatten().any(|condition| {
+            (&condition["type"], &condition["reason"]) == (&json!("Progressing"), &json!("MigrationFailed"))
+        });
         view.active_color = text(&status["activeColor"]);
         view.active_revision = text(&status["activeRevision"]);
         view.preview_revision = text(&status["previewRevision"]);
@@ -178,7 +184,8 @@ impl View {
     pub fn standing(&self) -> Standing {
         match self.phase.as_str() {
             _ if self.behind => Standing::UnderWay,
-            "Aborted" | "RolledBack" | "Undone" => Standing::TakenBack,
+            _ if self.migration_failed => Standing::Failed,
+            "Aborted" | "RolledBack" | "Undone" => Standing::Failed,
             // The new release takes the requests; the old one is only kept for a while.
             "Idle" | "Promoted" | "" => Standing::Done,
             _ => Standing::UnderWay,
@@ -204,7 +211,7 @@ impl Shown for View {
         let phase = match self.standing() {
             Standing::Done => paint.good(self.line()),
             Standing::UnderWay => paint.warn(self.line()),
-            Standing::TakenBack => paint.bad(self.line()),
+            Standing::Failed => paint.bad(self.line()),
         };
         let mut text = wrapped(&format!("platform/{}: {phase}", self.platform), 0);
         if self.behind {
@@ -250,7 +257,7 @@ async fn status(
     let outcome = |standing| match standing {
         Standing::Done => Outcome::Good,
         Standing::UnderWay => Outcome::Unwell,
-        Standing::TakenBack => Outcome::No,
+        Standing::Failed => Outcome::No,
     };
     if !watch {
         let view = View::of(connection, name).await?;
@@ -329,8 +336,11 @@ mod tests {
             assert_eq!(standing(phase, 3), Standing::UnderWay, "{phase}");
         }
         for phase in ["Aborted", "RolledBack", "Undone"] {
-            assert_eq!(standing(phase, 3), Standing::TakenBack, "{phase}");
+            assert_eq!(standing(phase, 3), Standing::Failed, "{phase}");
         }
         assert_eq!(standing("Idle", 2), Standing::UnderWay, "what was applied just now has not been seen");
+        let mut halted = platform("Migrating", 3);
+        halted.data["status"]["conditions"] = json!([{"type": "Progressing", "status": "False", "reason": "MigrationFailed", "message": "Job main-migrate failed"}]);
+        assert_eq!(View::read(&halted).standing(), Standing::Failed, "waiting would not help");
     }
 }
