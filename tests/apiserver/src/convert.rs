@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{object, registry::Kind, store::Entry};
 
+const EVENTS: &str = "/events";
 /// `events.k8s.io/v1` field, `v1` field.
 const EVENT_FIELDS: [(&str, &str); 7] = [
     ("regarding", "involvedObject"),
@@ -40,12 +41,17 @@ pub fn value(kind: &Kind, entry: &Entry) -> Value {
 
 /// From the version of `kind` to the one that is kept.
 pub fn to_storage(kind: &Kind, value: &mut Value) {
-    if value["apiVersion"] == kind.stored_as.as_str() {
-        return;
+    if value["apiVersion"] != kind.stored_as.as_str() {
+        object::map(value).insert("apiVersion".into(), json!(kind.stored_as));
+        if kind.group == "events.k8s.io" {
+            rename(value, |names| names);
+        }
     }
-    object::map(value).insert("apiVersion".into(), json!(kind.stored_as));
-    if kind.group == "events.k8s.io" {
-        rename(value, |names| names);
+    if kind.storage == EVENTS {
+        // Kubernetes writes them without a value too, and `kubectl get events --sort-by=.lastTimestamp` needs them there.
+        for field in ["firstTimestamp", "lastTimestamp"] {
+            object::map(value).entry(field).or_insert(Value::Null);
+        }
     }
 }
 

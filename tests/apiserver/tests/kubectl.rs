@@ -191,6 +191,7 @@ async fn describe_tells_the_object_and_its_events() {
         "{text}"
     );
     assert!(shell.ok("events").await.contains("Painted"));
+    assert!(shell.ok("get events --sort-by=.lastTimestamp").await.contains("Painted"));
     shell.apply(&deployment("web")).await;
     assert!(shell.ok("describe deployment web").await.contains("nginx:1"));
 }
