@@ -40,6 +40,13 @@ async fn a_bad_spec_is_refused_by_kubectl_with_a_sentence() -> Result<()> {
         let refused =
             kubectl.attempt(&["patch", "paymentprovider/acme-stripe", "--type=merge", "-p", moved], "").await?;
         ensure!(!refused.success && refused.stderr.contains("immutable"), "{}", refused.stderr);
+        // What is protected is not deleted.
+        let protect = |protected: bool| format!(r#"{{"spec":{{"deletionProtection":{protected}}}}}"#);
+        kubectl.attempt(&["patch", "tenant/acme", "--type=merge", "-p", &protect(true)], "").await?;
+        let refused = kubectl.attempt(&["delete", "tenant/acme"], "").await?;
+        let sentence = "tenant acme is protected from deletion; set spec.deletionProtection to false first";
+        ensure!(!refused.success && refused.stderr.contains(sentence), "{}", refused.stderr);
+        kubectl.attempt(&["patch", "tenant/acme", "--type=merge", "-p", &protect(false)], "").await?;
         platform.objects.until("tenant/acme", "Ready", "True").await?;
         Ok(())
     })

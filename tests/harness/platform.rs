@@ -171,7 +171,7 @@ impl Platform {
         ));
         let ingress = Ingress::start(&control_plane.client, Some(&namespace), options.ingress_port).await?;
         say(format!("ingress: http://{}", ingress.address));
-        for object in rights::of_the_operator(&namespace)? {
+        for object in rights::of_the_operator(&namespace)?.into_iter().chain(rights::policies()?) {
             objects.apply(&object).await?;
         }
         let kubeconfig = workdir.join("operator/kubeconfig");

@@ -65,6 +65,13 @@ pub fn of_the_operator(namespace: &str) -> Result<Vec<Value>> {
     Ok(wanted)
 }
 
+/// The admission policies that come with the operator: they are what holds `spec.deletionProtection`.
+pub fn policies() -> Result<Vec<Value>> {
+    let is_policy =
+        |object: &Value| object["kind"].as_str().is_some_and(|kind| kind.starts_with("ValidatingAdmissionPolicy"));
+    Ok(manifests()?.into_iter().filter(is_policy).collect())
+}
+
 /// A kubeconfig like ours, but for the operator's ServiceAccount.
 pub async fn kubeconfig_of_the_operator(client: &Client, ours: &Path, namespace: &str, path: &Path) -> Result<()> {
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
