@@ -45,6 +45,8 @@ FROM base AS operator
 LABEL org.opencontainers.image.title="tenantry-operator" \
       org.opencontainers.image.description="Turns Tenantry's kinds into the configuration that its API serves"
 COPY --from=build /out/tenantry-operator /tenantry-operator
+# What is free goes back to the kernel at once, not after a second: a tenth of the memory of ten thousand tenants.
+ENV MIMALLOC_PURGE_DELAY=0
 EXPOSE 8081
 ENTRYPOINT ["/tenantry-operator"]
 CMD ["run"]

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Objects in one page of a list: a page is in memory as text and as objects at the same time.
-const PAGE: u32 = 200;
+const PAGE: u32 = 100;
 
 /// An object that appeared (`before` is none), changed, or went (`after` is none).
 pub struct Change<K> {

@@ -48,6 +48,8 @@ impl Operator {
             .env("LOG_LEVEL", std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".into()))
             .env("LOG_FORMAT", settings.log_format)
             .env("API_IMAGE", &settings.image)
+            // As its image has it.
+            .env("MIMALLOC_PURGE_DELAY", "0")
             .envs(settings.names.clone())
             .start()
             .await?;
