@@ -5,7 +5,7 @@ use kube_cel::{CompiledSchema, ErrorKind};
 use serde_json::Value;
 
 use super::{Type, join};
-use crate::status::Cause;
+use crate::{object::show, status::Cause};
 
 /// The rules of a node. Which value meets which old value is decided by the walk that calls them, because it knows the
 /// keys of list maps; here a node is always the root.
@@ -34,7 +34,6 @@ impl Rules {
         for error in errors {
             let field = error.field_path.trim_start_matches('.');
             let field = if field.is_empty() { path.to_owned() } else { join(path, field) };
-            let shown = format!("\"{}\"", kind.as_str());
             let message = match error.kind {
                 ErrorKind::ValidationFailure => error.message.clone(),
                 _ => format!("rule compile or evaluation error: {}: {}", error.rule, error.message),
@@ -43,9 +42,13 @@ impl Rules {
                 Some("FieldValueForbidden") => Cause::forbidden(field, &message),
                 Some("FieldValueRequired") => Cause::required(field, &message),
                 Some("FieldValueDuplicate") => {
-                    Cause { field, reason: "FieldValueDuplicate", message: format!("Duplicate value: {shown}") }
+                    Cause { field, reason: "FieldValueDuplicate", message: format!("Duplicate value: {}", show(value)) }
                 }
-                _ => Cause::invalid(field, &shown, &message),
+                // An object is too much to show.
+                _ if matches!(kind, Type::Object | Type::Array) => {
+                    Cause { field, reason: "FieldValueInvalid", message: format!("Invalid value: {message}") }
+                }
+                _ => Cause::invalid(field, &show(value), &message),
             });
         }
     }

@@ -20,14 +20,18 @@ pub fn validate(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<Cause>
     let blocking = |cause: &Cause| {
         matches!(
             cause.reason,
-            "FieldValueRequired" | "FieldValueTypeInvalid" | "FieldValueTooMany" | "FieldValueTooLong"
+            "FieldValueNotSupported"
+                | "FieldValueRequired"
+                | "FieldValueTooLong"
+                | "FieldValueTooMany"
+                | "FieldValueTypeInvalid"
         )
     };
     let mut rules = Vec::new();
     if causes.iter().any(blocking) {
         if has_rules(schema) {
             let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-            rules.push(Cause::invalid("<nil>", "\"null\"", why));
+            rules.push(Cause::invalid("<nil>", "null", why));
         }
     } else {
         check_rules(schema, new, old, "", &mut rules);
@@ -67,7 +71,10 @@ fn check_rules(schema: &Schema, new: &Value, old: Option<&Value>, path: &str, ca
         Value::Object(map) => {
             for (name, child) in map {
                 if let Some(field) = schema.field(name) {
-                    check_rules(field, child, old.and_then(|old| old.get(name)), &join(path, name), causes);
+                    // Rules name an entry of a map by its key; every other check by a dot.
+                    let property = schema.properties.contains_key(name);
+                    let path = if property { join(path, name) } else { format!("{path}[{name}]") };
+                    check_rules(field, child, old.and_then(|old| old.get(name)), &path, causes);
                 }
             }
         }
@@ -93,6 +100,9 @@ impl Walk {
         }
         if let Some(cause) = wrong_type(schema, new, path) {
             causes.push(cause);
+            if !self.types_only {
+                choices(schema, new, path, causes);
+            }
             return;
         }
         if new.is_null() {
@@ -133,7 +143,7 @@ fn wrong_type(schema: &Schema, value: &Value, path: &str) -> Option<Cause> {
         let quantity = schema.checks.format == "quantity" && value.is_number();
         let null = value.is_null() && schema.nullable;
         let fits = value.is_string() || value.is_i64() || value.is_u64() || quantity || null;
-        let why = format!("{path} in body must be of type integer or string: \"{}\"", type_of(value));
+        let why = format!("{path} in body must be of type integer,string: \"{}\"", type_of(value));
         return (!fits).then(|| mistype(path, value, &why));
     }
     let fits = match schema.kind {
@@ -169,6 +179,19 @@ pub fn type_of(value: &Value) -> &'static str {
     }
 }
 
+/// What is no string at all is none of the strings either: both are said.
+fn choices(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let options = &schema.checks.options;
+    if !options.is_empty() && !options.contains(value) {
+        let supported: Vec<String> = options.iter().map(show).collect();
+        causes.push(Cause {
+            field: path.to_owned(),
+            reason: "FieldValueNotSupported",
+            message: format!("Unsupported value: {}: supported values: {}", show(value), supported.join(", ")),
+        });
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "lengths and limits are far below 2^52")]
 fn checks(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let rules = &schema.checks;
@@ -178,14 +201,7 @@ fn checks(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
         reason: "FieldValueTooMany",
         message: format!("Too many: {count}: must have at most {most} items"),
     };
-    if !rules.options.is_empty() && !rules.options.contains(value) {
-        let supported: Vec<String> = rules.options.iter().map(show).collect();
-        causes.push(Cause {
-            field: path.to_owned(),
-            reason: "FieldValueNotSupported",
-            message: format!("Unsupported value: {}: supported values: {}", show(value), supported.join(", ")),
-        });
-    }
+    choices(schema, value, path, causes);
     match value {
         Value::Number(number) => {
             let number = number.as_f64().unwrap_or_default();
