@@ -52,9 +52,10 @@ pub async fn surroundings(
     let resources = build::build(found, validated).map_err(|error| unserializable(&error))?;
     if !paused {
         let Ctx { client, standing, stores, .. } = ctx;
+        // Who binds a Role without the verb `bind` is asked whether they hold all that it grants: it has to be there first.
+        standing.apply(client, &stores.roles, resources.role).await?;
         tokio::try_join!(
             standing.apply(client, &stores.service_accounts, resources.service_account),
-            standing.apply(client, &stores.roles, resources.role),
             standing.apply(client, &stores.grants, resources.role_binding),
             standing.apply(client, &stores.disruption_budgets, resources.disruption_budget),
         )?;
