@@ -64,6 +64,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// How long a write takes.
+const WRITE: Duration = Duration::from_millis(1);
+
 /// The operator's connection to the control plane.
 pub struct Wire {
     router: Router,
@@ -181,6 +184,15 @@ impl Wire {
     }
 
     async fn write(&self, method: &Method, path: &str, request: Request<Body>) -> Response<Body> {
+        // A real API server looks up the Role that a binding names when it is asked, and every write takes a while: what
+        // is asked for at the same time as the binding is not there yet. Our bindings bear their Role's name.
+        if path.contains("/rbac.authorization.k8s.io/") {
+            let role = path.replace("/rolebindings/", "/roles/");
+            if role != path && read(&self.router, &role).await.is_none() {
+                return refusal(StatusCode::NOT_FOUND, "NotFound");
+            }
+        }
+        sleep(WRITE).await;
         let before = self.guard.before(&self.router, method, path).await;
         let answer = pass(&self.router, request).await;
         if answer.status().is_success() {
