@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::kube_ext::is_not_served;
+
 /// When an object that could not be reconciled is looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
@@ -91,7 +93,7 @@ impl ReconcileError {
                 kube::Error::Api(status) if status.is_conflict() => conflict,
                 kube::Error::Api(status) if status.is_forbidden() => forbidden,
                 kube::Error::Api(status) if status.is_invalid() => refused,
-                kube::Error::Api(status) if status.is_not_found() => not_found,
+                kube::Error::Api(status) if is_not_served(status) => not_found,
                 kube::Error::Api(_) => error,
                 _ => unreachable,
             },

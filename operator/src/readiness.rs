@@ -13,6 +13,8 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::kube_ext::is_not_served;
+
 /// How often the API server is asked for the kinds that are missing.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -85,7 +87,7 @@ pub async fn kinds_are_served(client: &Client, readiness: &Readiness) {
     loop {
         let missing = match client.list_api_group_resources(&group_version).await {
             Ok(served) => missing(&wanted, |plural| served.resources.iter().any(|resource| resource.name == plural)),
-            Err(kube::Error::Api(status)) if status.is_not_found() => missing(&wanted, |_| false),
+            Err(kube::Error::Api(status)) if is_not_served(&status) => missing(&wanted, |_| false),
             Err(error) => format!("the API server, which does not answer: {error}"),
         };
         if missing.is_empty() {

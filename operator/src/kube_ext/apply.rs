@@ -11,6 +11,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::is_not_served;
 use crate::error::{Doing, ReconcileError};
 
 /// An object as it should be.
@@ -81,7 +82,7 @@ pub async fn delete<K: Namespaced>(client: &Client, object: &impl ResourceExt) -
     let same = Preconditions { uid: object.uid(), resource_version: None };
     let params = DeleteParams { preconditions: Some(same), ..DeleteParams::background() };
     match Api::<K>::namespaced(client.clone(), &namespace).delete(&name, &params).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(kube::Error::Api(status)) if is_not_served(&status) || status.is_conflict() => Ok(()),
         other => other.map(drop).doing(|| format!("delete {} {namespace}/{name}", K::kind(&()))),
     }
 }

@@ -5,11 +5,17 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use kube::{Client, Resource};
+use kube::{Client, Resource, core::Status};
 use tokio::{sync::watch, time::sleep};
 
 /// How often discovery is asked.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// Whether the API server knows no such path, or no such object. It says the former in plain text, of which kube 5.0 makes
+/// a status that its own `is_not_found` does not recognize.
+pub fn is_not_served(status: &Status) -> bool {
+    status.code == 404
+}
 
 /// A kind of another project, which is used only where it is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +69,7 @@ impl Installed {
             let resources = match client.list_api_group_resources(group_version).await {
                 Ok(list) => list.resources,
                 // Gone between the two questions.
-                Err(kube::Error::Api(status)) if status.is_not_found() => continue,
+                Err(kube::Error::Api(status)) if is_not_served(&status) => continue,
                 Err(error) => return Err(error),
             };
             let of_version = self.known.iter().filter(|peer| peer.group_version == *group_version);

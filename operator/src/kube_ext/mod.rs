@@ -10,7 +10,7 @@ mod uid;
 
 pub use apply::{Applied, Namespaced, Prepared, apply, delete};
 pub use conditions::{Conditions, State, Transition, find};
-pub use installed::{Installed, Peer};
+pub use installed::{Installed, Peer, is_not_served};
 pub use labels::{platform_labels, tenant_labels};
 pub use owner::{owned_by, owner};
 pub use standing::{ANEW, Standing};

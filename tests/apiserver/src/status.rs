@@ -63,9 +63,9 @@ impl Status {
         Self::new(404, "NotFound", message).about(group, plural, name)
     }
 
-    /// A path that no kind answers.
+    /// A path that no kind answers: without a reason, for it is told in plain text.
     pub fn no_such_path() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource")
+        Self::new(404, "", "404 page not found")
     }
 
     pub fn unauthorized() -> Self {

@@ -168,7 +168,8 @@ impl Gathered {
                 let file = format!("{}/{}.yaml", connection.namespace, K::plural(&()));
                 self.object(&file, &json!(objects));
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            // In plain text where the kind is not served, which kube 5.0 does not recognize.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => self.failed(&format!("{} in {}", K::plural(&()), connection.namespace), error),
         }
     }

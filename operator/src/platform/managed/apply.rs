@@ -337,7 +337,7 @@ async fn apply_peer(ctx: &Ctx, kind: &ApiResource, object: &DynamicObject) -> Re
 async fn delete_peer(ctx: &Ctx, found: &Dereferenced, kind: &ApiResource, name: &str) -> Result<(), ReconcileError> {
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &found.namespace, kind);
     match api.delete(name, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(kube::Error::Api(status)) if kube_ext::is_not_served(&status) => Ok(()),
         done => done.map(drop).doing(|| format!("delete {} {}/{name}", kind.kind, found.namespace)),
     }
 }

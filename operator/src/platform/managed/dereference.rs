@@ -22,6 +22,7 @@ use super::{
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
+    kube_ext::is_not_served,
     stores::Key,
 };
 
@@ -182,7 +183,7 @@ pub async fn peers(ctx: &Ctx) -> Result<Peers, ReconcileError> {
 async fn kinds(ctx: &Ctx, group_version: &str) -> Result<Vec<String>, ReconcileError> {
     match ctx.client.list_api_group_resources(group_version).await {
         Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.kind).collect()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        Err(kube::Error::Api(status)) if is_not_served(&status) => Ok(Vec::new()),
         Err(error) => Err(error).doing(|| format!("ask which kinds of {group_version} are served")),
     }
 }

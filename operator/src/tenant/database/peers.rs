@@ -12,7 +12,7 @@ use super::{Purge, secret_name};
 use crate::{
     context::Ctx,
     error::{Doing, ReconcileError},
-    kube_ext::tenant_labels,
+    kube_ext::{is_not_served, tenant_labels},
     platform::managed::{build::peer, names::Store, rotation::Progress},
 };
 
@@ -83,7 +83,7 @@ pub async fn remove(ctx: &Ctx, tenant: &Tenant) -> Result<Purge, ReconcileError>
     for kind in [peer::database_kind(), peer::database_role_kind()] {
         let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &kind);
         match api.delete(&name, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(kube::Error::Api(status)) if is_not_served(&status) => {}
             // It holds the object until the database is gone.
             done => return done.map(|_| Purge::Running).doing(|| format!("delete {} {namespace}/{name}", kind.kind)),
         }

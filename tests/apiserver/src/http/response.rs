@@ -27,6 +27,9 @@ pub fn text(body: &'static str) -> Response {
 }
 
 pub fn status(status: &Status) -> Response {
+    if status.code == 404 && status.reason.is_empty() {
+        return bytes(404, "text/plain; charset=utf-8", format!("{status}\n"));
+    }
     bytes(status.code, JSON, status.body().to_string())
 }
 
